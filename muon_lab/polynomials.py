@@ -1,0 +1,273 @@
+"""Odd polynomials p(x) = a·x + b·x³ + c·x⁵ that push singular values towards 1.
+
+Applied to a matrix, X ← aX + (bA + cA²)X with A = XXᵀ, such a polynomial moves each singular value
+σ to p(σ) and leaves the singular vectors alone. A schedule says which (a, b, c) each step uses;
+this module names the published ones, computes those that are computed, and measures what they do.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A named choice of (a, b, c) for each step, with its source.
+
+    ``coefficients`` has one triple (the same every step) or one triple a step. A matrix is divided
+    by ``norm_factor`` times its Frobenius norm before the first step.
+    """
+
+    name: str
+    coefficients: tuple[Triple, ...]
+    source: str
+    norm_factor: float = 1.0
+
+
+def optimal_quintic(lower: float, upper: float) -> Triple:
+    """Find the odd quintic nearest to 1 on [lower, upper] in the largest error, by Remez exchange.
+
+    The error of the best one reaches ±E at four points in turn: both ends and the two turning
+    points between. Each round solves for (a, b, c, E) at four points, then moves the inner two to
+    where the new polynomial turns. Raises ValueError unless 0 < lower <= upper.
+
+    Source: the exchange as used by Amsel et al. 2025, arXiv 2505.16932.
+
+    >>> [round(number, 4) for number in optimal_quintic(1e-3, 1.0)]
+    [8.4703, -25.1081, 18.6293]
+    """
+    if not 0 < lower <= upper:
+        raise ValueError(f"wanted 0 < lower <= upper, got lower={lower}, upper={upper}")
+    if lower > upper * (1 - 5e-6):  # the four points have merged: the limit is Taylor's quintic
+        return (15 / 8) / upper, (-10 / 8) / upper**3, (3 / 8) / upper**5
+    inner = np.array([3 * lower + upper, lower + 3 * upper]) / 4
+    error, previous = math.inf, 0.0
+    while abs(error - previous) > 1e-15:
+        points = np.array([lower, *inner, upper])
+        system = np.stack([points, points**3, points**5, [1, -1, 1, -1]], axis=1)
+        previous = error
+        a, b, c, error = np.linalg.solve(system, np.ones(4))
+        turn = math.sqrt(9 * b * b - 20 * a * c)  # p'(x) = a + 3b·x² + 5c·x⁴ = 0
+        inner = np.sqrt((-3 * b + np.array([-turn, turn])) / (10 * c))
+    return float(a), float(b), float(c)
+
+
+def polar_express(
+    lower: float = 1e-3, steps: int = 5, cushion: float = 0.02, safety: float = 0.02
+) -> tuple[Triple, ...]:
+    """Compute the table of optimal quintics for singular values in [lower, 1], one triple a step.
+
+    Each step is the best quintic for the interval that the steps before it leave. ``cushion`` keeps
+    a step from spending itself on values below ``cushion`` times the largest; ``safety`` shrinks
+    the input of every step but the last by 1 + safety, against rounding in bfloat16. Both zero
+    gives CANS. Raises ValueError for steps < 1 or a lower end outside (0, 1].
+
+    Source: Amsel et al. 2025, arXiv 2505.16932; with zeros Grishina et al. 2025, arXiv 2506.10935.
+
+    >>> round(polar_express()[0][0], 6)
+    8.156555
+    """
+    if not 0 < lower <= 1:
+        raise ValueError(f"lower is the smallest singular value to serve, in (0, 1]; got {lower}")
+    check_steps(steps)
+    upper, table = 1.0, []
+    for step in range(steps):
+        triple = optimal_quintic(max(lower, cushion * upper), upper)
+        # With a cushion the ends miss 1 unevenly: rescale so that they miss it by the same amount.
+        centre = (evaluate(lower, triple) + evaluate(upper, triple)) / 2
+        shrink = 1 + safety if step < steps - 1 else 1.0
+        a, b, c = (k / centre / shrink**power for k, power in zip(triple, (1, 3, 5), strict=True))
+        table.append((a, b, c))
+        lower = evaluate(lower, (a, b, c))
+        upper = 2 - lower
+    return tuple(table)
+
+
+def check_steps(steps: int) -> int:
+    """Return ``steps`` if it is a whole number >= 1; raise TypeError or ValueError else."""
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer):
+        raise TypeError(f"steps must be a whole number of at least 1, got {steps!r}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    return int(steps)
+
+
+def evaluate(x, triple: Triple):
+    """Evaluate a·x + b·x³ + c·x⁵ at a number or an array of any shape."""
+    a, b, c = triple
+    square = x * x
+    return x * (a + square * (b + square * c))
+
+
+def _every_step(name: str, triple: Triple, source: str) -> Schedule:
+    return Schedule(name, (triple,), source)
+
+
+JORDAN: Triple = (3.4445, -4.7750, 2.0315)
+CONVERGENT: Triple = (2.0, -1.5, 0.5)
+
+_YOU: tuple[Triple, ...] = (
+    (4.0848, -6.8946, 2.9270),
+    (3.9505, -6.3029, 2.6377),
+    (3.7418, -5.5913, 2.3037),
+    (2.8769, -3.1427, 1.2046),
+    (2.8366, -3.0525, 1.2012),
+)
+
+SCHEDULES: dict[str, Schedule] = {
+    schedule.name: schedule
+    for schedule in (
+        _every_step("cubic", (1.5, -0.5, 0.0), "classic Newton-Schulz, X(3I - XᵀX)/2"),
+        _every_step("taylor", (15 / 8, -10 / 8, 3 / 8), "classic quintic, flattest at 1"),
+        _every_step("jordan", JORDAN, "Keller Jordan 2024, kellerjordan.github.io/posts/muon"),
+        _every_step("convergent", CONVERGENT, "optax's exactness test"),
+        Schedule("you", _YOU, "You Jiacheng 2025; Emerging-Optimizers' 'quintic'"),
+        Schedule("polar_express", polar_express(), "Amsel et al. 2025, arXiv 2505.16932", 1.02),
+        Schedule(
+            "cans",
+            polar_express(cushion=0.0, safety=0.0),
+            "Grishina et al. 2025, arXiv 2506.10935",
+        ),
+        Schedule("deepseek_v4", (JORDAN,) * 8 + (CONVERGENT,) * 2, "Emerging-Optimizers' table"),
+    )
+}
+
+AnySchedule = str | Schedule | Triple | Sequence[Triple]
+
+
+def as_schedule(schedule: AnySchedule) -> Schedule:
+    """Return the Schedule that a name, one (a, b, c) or a sequence of them stands for.
+
+    Raises ValueError for an unknown name, a wrong shape, or a number that is not finite.
+
+    >>> as_schedule((1.5, -0.5, 0)).coefficients
+    ((1.5, -0.5, 0.0),)
+    """
+    if isinstance(schedule, Schedule):
+        return schedule
+    if isinstance(schedule, str):
+        if schedule not in SCHEDULES:
+            raise ValueError(f"no schedule named {schedule!r}; there are {', '.join(SCHEDULES)}")
+        return SCHEDULES[schedule]
+    try:
+        table = np.asarray(schedule, dtype=float)
+    except (TypeError, ValueError):
+        table = np.empty(0)
+    if table.ndim not in (1, 2) or table.shape[-1] != 3 or len(table) == 0:
+        raise ValueError(
+            "a schedule is a name, one (a, b, c), or a sequence of (a, b, c); "
+            f"got {schedule!r}. For example (3.4445, -4.775, 2.0315)"
+        )
+    if not np.isfinite(table).all():
+        raise ValueError(f"coefficients must be finite, got {schedule!r}")
+    return Schedule("custom", tuple(map(tuple, np.atleast_2d(table).tolist())), "given by hand")
+
+
+def resolve(schedule: AnySchedule, steps: int | None = None) -> tuple[Triple, ...]:
+    """Return the (a, b, c) of each step.
+
+    ``steps=None`` means 5 for a single triple and the table's length for a table; past its end a
+    table repeats its last triple. Raises as `as_schedule` and `check_steps` do.
+
+    >>> len(resolve("jordan")), len(resolve("deepseek_v4")), len(resolve("you", 7))
+    (5, 10, 7)
+    """
+    table = as_schedule(schedule).coefficients
+    if steps is None:
+        steps = 5 if len(table) == 1 else len(table)
+    check_steps(steps)
+    return (table + table[-1:] * max(0, steps - len(table)))[:steps]
+
+
+def apply_schedule(x, schedule: AnySchedule, steps: int | None = None):
+    """Return what a schedule makes of singular values ``x``, a number or an array of any shape.
+
+    The values are taken as they are: dividing by a norm, and by the schedule's ``norm_factor``, is
+    `newton_schulz`'s part.
+
+    >>> round(float(apply_schedule(1.0, "jordan", steps=1)), 3)
+    0.701
+    """
+    coefficients = resolve(schedule, steps)
+    x = np.asarray(x, dtype=float)
+    with np.errstate(over="ignore", invalid="ignore"):  # a divergent value may reach infinity
+        for triple in coefficients:
+            x = evaluate(x, triple)
+    return x
+
+
+def band(
+    schedule: AnySchedule, steps: int | None = None, lower: float = 1e-2, upper: float = 1.0
+) -> tuple[float, float]:
+    """Return the smallest and largest value that σ in [lower, upper] is sent to.
+
+    Read off a grid of 20,001 points, evenly spaced in log σ.
+
+    >>> [round(end, 3) for end in band("jordan")]
+    [0.682, 1.134]
+    """
+    if not 0 < lower <= upper:
+        raise ValueError(f"wanted 0 < lower <= upper, got lower={lower}, upper={upper}")
+    values = apply_schedule(np.geomspace(lower, upper, 20_001), schedule, steps)
+    return float(values.min()), float(values.max())
+
+
+def slope_at_zero(schedule: AnySchedule, steps: int | None = None) -> float:
+    """Return the composed polynomial's slope at 0: the product of the steps' a."""
+    return math.prod(a for a, _, _ in resolve(schedule, steps))
+
+
+def fixed_points(triple: Triple) -> list[tuple[float, float]]:
+    """Return (x, p'(x)) for each x >= 0 with p(x) = x; the point attracts where |p'(x)| < 1.
+
+    >>> [(round(x, 3), round(slope, 2)) for x, slope in fixed_points((3.4445, -4.7750, 2.0315))]
+    [(0.0, 3.44), (0.868, -1.58), (1.264, 6.47)]
+    """
+    (a, b, c) = resolve(triple, 1)[0]
+    points = [0.0, *_positive_roots((a - 1, b, c))]
+    return [(x, a + 3 * b * x**2 + 5 * c * x**4) for x in points]
+
+
+def _positive_roots(coefficients: Triple) -> list[float]:
+    """Return the x > 0, ascending, where a + b·x² + c·x⁴ = 0."""
+    squares = np.roots(coefficients[::-1])
+    real = squares[np.abs(squares.imag) < 1e-12].real
+    return sorted(float(x) for x in np.sqrt(real[real > 0]))
+
+
+def divergence_bound(schedule: AnySchedule, horizon: int = 300) -> float:
+    """Return the σ above which iterating for ever escapes to infinity; inf if none does.
+
+    A table goes on with its last triple. Where the escaping values begin is found on a grid of
+    ``horizon`` times ten points and then by bisection; some larger values may yet come back.
+
+    >>> round(divergence_bound("jordan"), 4)
+    1.2637
+    """
+    table = as_schedule(schedule).coefficients
+    a, b, c = table[-1]
+    turning = [*_positive_roots((a - 1, b, c)), *_positive_roots((a + 1, b, c))]
+    growing = c != 0 or b != 0 or abs(a) > 1  # else the last step never enlarges anything
+    if not growing:
+        return math.inf
+    trapped = max(turning, default=1.0)  # beyond the last |p(x)| = x every value grows
+    reach = 1.5 * max(trapped, 1.0)
+
+    def escapes(sigma):
+        final = apply_schedule(sigma, table, len(table) + horizon)
+        return ~(np.abs(final) <= 10 * reach)
+
+    grid = np.linspace(0, reach, 10 * horizon + 1)
+    escaped = escapes(grid)
+    if not escaped.any():
+        return math.inf
+    first = int(np.argmax(escaped))
+    inside, outside = grid[first - 1], grid[first]
+    for _ in range(50):
+        middle = (inside + outside) / 2
+        inside, outside = (inside, middle) if escapes(middle) else (middle, outside)
+    return float(outside)
