@@ -37,10 +37,10 @@ def newton_schulz(
     """Push every singular value towards 1: U S Vᵀ becomes U p(S/‖G‖) Vᵀ, without an SVD.
 
     ``schedule`` is a name of `polynomials.SCHEDULES`, one (a, b, c), or a sequence of them; for
-    ``steps`` see `polynomials.resolve`. The matrix is first divided by its Frobenius norm (times the
-    schedule's ``norm_factor``), or by ``eps`` where the norm is smaller, so that what is all but
-    zero stays small; ``eps=0`` serves any scale. A tall matrix is worked on as its transpose, which
-    has the smaller Gram matrix.
+    ``steps`` see `polynomials.resolve`. The matrix is first divided by its Frobenius norm (times
+    the schedule's ``norm_factor``), or by ``eps`` where the norm is smaller, so that what is all
+    but zero stays small; ``eps=0`` serves any scale. A tall matrix is worked on as its transpose,
+    which has the smaller Gram matrix.
 
     Raises TypeError for what is not an array of real floats, ValueError for fewer than two
     dimensions or an empty matrix. Source: kellerjordan.github.io/posts/muon.
