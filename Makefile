@@ -1,0 +1,61 @@
+# Muon Lab. `make lab` starts the course; `make help` lists the rest.
+# Every path is relative and quoted, so that the repository may stand in a folder with a space.
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test check bench store clean
+
+# The first interpreter on the path that is new enough; `make lab PYTHON=...` names another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+RUN := .venv/bin/python
+
+# With no display there is no browser to open; as root, Jupyter wants to be asked twice.
+QUIET := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+help:  ## list what can be asked for
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+lab: .venv/has-lab  ## install what is missing and open the course in JupyterLab
+	@$(RUN) -m muon_lab.doctor
+	@$(RUN) -m jupyterlab --ip=127.0.0.1 --log-level=WARN $(QUIET) $(ROOT) \
+		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
+
+test: lint  ## lint, unit tests, doctests, every notebook twice, the browser: all that must hold
+	@$(RUN) -m pytest tests muon_lab notebooks \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=180 $(ARGS)
+
+check: lint  ## lint and the unit tests only, for while you work
+	@$(RUN) -m pytest -m "not notebook" --ignore=tests/test_browser.py $(ARGS)
+
+.PHONY: lint
+lint: .venv/has-test
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+bench: .venv/has-test  ## measure the speeds that the course speaks of
+	@$(RUN) -m muon_lab.benchmarks
+	@$(RUN) tests/bench_explorers.py
+
+store: .venv/has-test  ## run NOTEBOOK=notebooks/... from top to bottom and store its outputs
+	@test -n "$(NOTEBOOK)" || { echo "Say which: make store NOTEBOOK=notebooks/01_descent.ipynb"; exit 2; }
+	@$(RUN) tests/store_notebook.py $(NOTEBOOK)
+
+clean:  ## take away the environment and the caches; recorded runs stay
+	@rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+
+# .venv/has-lab and .venv/has-test say that an extra of pyproject.toml is installed.
+.venv/has-%: pyproject.toml requirements.lock | .venv/bin/pip
+	@echo "Installing what the course needs into .venv (once, a few minutes) ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$*]' || { \
+		echo; echo "Could not install: the reason stands above, and $$(df -Ph . | awk 'END {print $$4}')" \
+		"of disk is free here. Run the same command again to go on."; exit 1; }
+	@touch $@
+
+.venv/bin/pip:
+	@test -n "$(PYTHON)" || { echo "Muon Lab needs Python 3.11 or later, and python3 here is" \
+		"$$(python3 --version 2>&1 | head -1). Install one, or name it: make lab PYTHON=..."; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module." \
+		"On Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
+	@"$(PYTHON)" -m venv .venv

@@ -1,0 +1,124 @@
+"""Run a notebook from top to bottom and store it as the course keeps it.
+
+`python tests/store_notebook.py notebooks/01_descent.ipynb` writes the file only when no cell failed
+and no rule of `notebook_rules` is broken.
+"""
+
+import argparse
+import hashlib
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from notebook_rules import CHECK_OUTPUT, WIDGET_VIEW, faults
+
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+# nbval reads it as a tag, out of the reader's sight; as a comment only in capitals.
+CHECK_COMMENT = re.compile(r"^\s*#\s*nbval[-_]check[-_]output[ \t]*$", re.I | re.M)
+TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def execute(notebook: NotebookNode, folder: Path, cell_timeout: float = 600) -> NotebookNode:
+    """Run every cell in one fresh kernel that stands in `folder`; raise at the first that fails."""
+    client = NotebookClient(
+        notebook,
+        timeout=cell_timeout,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        store_widget_state=False,
+        record_timing=False,
+        extra_arguments=["--log-level=ERROR"],
+    )
+    return client.execute()
+
+
+def collapse(text: str) -> str:
+    r"""Return what a terminal would show last where lines were rewritten by carriage returns.
+
+    >>> collapse("\r 10%\r100%\ndone\n")
+    '100%\ndone\n'
+    """
+    lines = TERMINAL_CODE.sub("", text).split("\n")
+    return "\n".join(([part for part in line.split("\r") if part] or [""])[-1] for line in lines)
+
+
+def clean_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Join pieces of one stream, collapse progress bars, drop widget views but keep pictures."""
+    kept: list[NotebookNode] = []
+    for output in outputs:
+        data = output.get("data", {})
+        if data.pop(WIDGET_VIEW, None) and set(data) <= {"text/plain"}:
+            continue
+        if output.output_type != "stream":
+            kept.append(output)
+        elif kept and kept[-1].get("name") == output.name:
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    for output in kept:
+        if output.output_type == "stream":
+            output.text = collapse(output.text)
+    return [output for output in kept if output.get("text", "kept").strip()]
+
+
+def clean(notebook: NotebookNode) -> NotebookNode:
+    """Strip a run notebook, in place, of all that is of one machine or one moment; return it."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    seen: dict[str, int] = {}
+    for cell in notebook.cells:
+        marked = CHECK_OUTPUT in cell.metadata.get("tags", [])
+        cell.metadata = nbformat.from_dict({})
+        if cell.cell_type == "code":
+            marked = bool(CHECK_COMMENT.search(cell.source)) or marked
+            cell.metadata = nbformat.from_dict({"tags": [CHECK_OUTPUT]} if marked else {})
+            cell.source = CHECK_COMMENT.sub("", cell.source).strip("\n")
+            cell.outputs = clean_outputs(cell.outputs)
+        # From the text, so that a notebook made anew differs only where its cells do.
+        name = hashlib.sha256(cell.source.encode()).hexdigest()[:8]
+        seen[name] = seen.get(name, 0) + 1
+        cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
+    return notebook
+
+
+def store(path: Path) -> list[str]:
+    """Run, clean and write one notebook; return its faults, and write nothing if it has any."""
+    try:
+        notebook = clean(execute(nbformat.read(path, as_version=4), path.parent))
+    except CellExecutionError as error:
+        return [f"a cell failed:\n{TERMINAL_CODE.sub('', str(error))}"]
+    found = faults(notebook)
+    if not found:
+        nbformat.write(notebook, path)
+    return found
+
+
+def main() -> int:
+    """Store every notebook named on the command line; return 1 if one has a fault."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    failed = False
+    for path in parser.parse_args().notebooks:
+        began = time.monotonic()
+        found = store(path)
+        for sentence in found:
+            print(f"{path}: {sentence}", file=sys.stderr)
+        if found:
+            failed = True
+            print(f"{path}: not stored", file=sys.stderr)
+        else:
+            size = path.stat().st_size
+            print(f"{path}: stored, {size:,} bytes, ran in {time.monotonic() - began:.0f} s")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
