@@ -1,0 +1,82 @@
+"""Compare what an answer did with what was wanted, and say the difference in words."""
+
+import linecache
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exception that an answer raised, told by its line; equal failures are the same mistake."""
+
+    message: str
+    where: str = field(compare=False)
+
+
+def where(error) -> str:
+    """Name the last line of the learner's own code that an exception came through."""
+    ours = (str(Path(__file__).parents[1]), "site-packages")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not any(part in frame.filename for part in ours)]
+    if not own:
+        return ""
+    line = linecache.getline(own[-1].filename, own[-1].lineno).strip()
+    return f" (line {own[-1].lineno}: {line})"
+
+
+def difference(wanted, got, tolerance: float) -> str:
+    """Say how ``got`` differs from ``wanted``; an empty string where it does not."""
+    if isinstance(got, Failure):
+        return "" if got == wanted else f"it raised {got.message}{got.where}"
+    if got is None and wanted is not None:
+        return "the answer is None: is a return missing?"
+    if isinstance(wanted, Mapping) and isinstance(got, Mapping) and wanted.keys() == got.keys():
+        return parts_differ(wanted.values(), got.values(), tolerance)
+    if isinstance(wanted, list | tuple) and isinstance(got, list | tuple):
+        if len(wanted) != len(got):
+            return f"wanted {len(wanted)} values, got {len(got)}."
+        return parts_differ(wanted, got, tolerance)
+    wanted_numbers, numbers = as_numbers(wanted), as_numbers(got)
+    if wanted_numbers is None or numbers is None:
+        same = type(wanted) is type(got) and wanted == got
+        return "" if same else f"wanted {show(wanted)}, got {show(got)}."
+    if wanted_numbers.shape != numbers.shape:
+        return f"wanted the shape {wanted_numbers.shape}, got {numbers.shape}."
+    if np.isfinite(wanted_numbers).all() and not np.isfinite(numbers).all():
+        return f"wanted finite numbers, got {show(got)}."
+    scale = np.max(np.abs(wanted_numbers), initial=0.0)
+    close = np.allclose(numbers, wanted_numbers, tolerance, tolerance * scale, equal_nan=True)
+    return "" if close else f"wanted {show(wanted)}, got {show(got)}."
+
+
+def parts_differ(wanted, got, tolerance):
+    """Give the first difference among the parts of two containers."""
+    told = (difference(*pair, tolerance) for pair in zip(wanted, got, strict=True))
+    return next(filter(None, told), "")
+
+
+def as_numbers(value):
+    """Give numbers, arrays and tensors as an array, and None for all else."""
+    if hasattr(value, "detach"):  # a torch tensor, told without importing torch
+        value = value.detach().cpu().double().numpy()
+    if isinstance(value, list | tuple):
+        return None
+    array = np.asarray(value)
+    return array if array.dtype.kind in "biufc" else None
+
+
+def show(value) -> str:
+    """Write a value so that it fits in a sentence."""
+    numbers = as_numbers(value)
+    if numbers is not None and numbers.ndim == 0:
+        return f"{numbers.item():.6g}" if numbers.dtype.kind in "fc" else str(numbers.item())
+    if numbers is not None:
+        return np.array2string(numbers, precision=5, threshold=8, edgeitems=2, separator=", ")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(show, value))}]"
+    text = getattr(value, "name", None) or getattr(value, "__name__", None) or repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
