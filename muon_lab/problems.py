@@ -17,7 +17,7 @@ class Problem:
     """A function to minimise, with its gradient, a start, a minimum and a window to draw it in.
 
     ``value(point)`` gives a float; for a problem of the plane it also takes a grid of shape
-    (2, ...), coordinate first, and gives the values on it. ``gradient(point)`` has the point's shape.
+    (2, ...), coordinate first, and gives the values on it. ``gradient(point)`` has its shape.
     ``window`` is ((left, right), (bottom, top)), or None where the points are not in the plane.
     """
 
