@@ -105,7 +105,7 @@ def itself(answer):
     return answer
 
 
-@dataclass
+@dataclass(repr=False)
 class Exercise:
     """One question with all that is needed to judge an answer to it; see the module's text."""
 
@@ -128,6 +128,9 @@ class Exercise:
             self.filled = f"{inspect.getsource(self.reference)}\n\n{last_line}"
         elif not self.filled:
             self.filled = self.starter.replace("____", repr(self.reference))
+
+    def __repr__(self):
+        return self.question
 
     def check(self, answer) -> Reply:
         """Say whether the answer is correct, not yet correct (and why), or not attempted."""
