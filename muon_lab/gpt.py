@@ -70,7 +70,7 @@ class GPTConfig:
             object.__setattr__(self, "kv_heads", shared)
         if self.attention == "mha" and self.kv_heads != self.heads:
             raise ValueError(
-                f"attention='mha' has kv_heads = heads; got {self.kv_heads} for {self.heads} heads. "
+                f"attention='mha' has kv_heads = heads; got {self.kv_heads} and {self.heads}. "
                 "Use attention='gqa' for shared keys."
             )
         check_heads(self.width, self.heads, self.kv_heads)
