@@ -234,12 +234,16 @@ def fixed_points(triple: Triple) -> list[tuple[float, float]]:
 
 def _positive_roots(coefficients: Triple) -> list[float]:
     """Return the x > 0, ascending, where a + b·x² + c·x⁴ = 0."""
-    squares = np.roots(coefficients[::-1])
-    real = squares[np.abs(squares.imag) < 1e-12].real
-    return sorted(float(x) for x in np.sqrt(real[real > 0]))
+    a, b, c = coefficients
+    discriminant = b * b - 4 * a * c
+    if discriminant < 0:
+        return []
+    large = -(b + math.copysign(math.sqrt(discriminant), b)) / 2  # no two near numbers subtracted
+    squares = [large / c if c else math.inf, a / large if large else 0.0]
+    return sorted(math.sqrt(square) for square in squares if 0 < square < math.inf)
 
 
-def divergence_bound(schedule: AnySchedule, horizon: int = 300) -> float:
+def divergence_bound(schedule: AnySchedule, horizon: int = 100) -> float:
     """Return the σ above which iterating for ever escapes to infinity; inf if none does.
 
     A table goes on with its last triple. Where the escaping values begin is found on a grid of

@@ -1,0 +1,192 @@
+"""Newton-Schulz acts on singular values alone, whatever the shape, the scale or the library."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muon_lab.orthogonalize import (
+    newton_schulz,
+    newton_schulz_gram,
+    orthogonality_error,
+    polar_factor,
+)
+from muon_lab.polynomials import SCHEDULES, apply_schedule
+
+BOTH = pytest.mark.parametrize("iteration", [newton_schulz, newton_schulz_gram])
+
+shapes = st.tuples(st.sampled_from([(), (3,), (2, 2)]), st.integers(1, 9), st.integers(1, 9)).map(
+    lambda parts: (*parts[0], parts[1], parts[2])
+)
+
+
+def gaussian(shape, seed=0):
+    """Return a Gaussian array of ``shape``."""
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def by_svd(matrix, schedule, steps=None):
+    """Return U p(S / norm) Vᵀ, computed the long way."""
+    U, S, Vh = np.linalg.svd(matrix, full_matrices=False)
+    factor = SCHEDULES[schedule].norm_factor if isinstance(schedule, str) else 1.0
+    norm = factor * np.linalg.norm(S, axis=-1, keepdims=True)
+    return (U * apply_schedule(S / norm, schedule, steps)[..., None, :]) @ Vh
+
+
+@given(shapes, st.sampled_from(list(SCHEDULES)), st.integers(-30, 30), st.integers(0, 99))
+@settings(max_examples=80, deadline=None)
+def test_both_forms_equal_the_polynomial_of_the_singular_values(shape, name, exponent, seed):
+    matrix = gaussian(shape, seed)
+    wanted = by_svd(matrix, name)
+    for iteration in (newton_schulz, newton_schulz_gram):
+        got = iteration(matrix * 10.0**exponent, name, eps=0)
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-10)
+
+
+@given(st.integers(2, 8), st.integers(2, 8), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_rank_deficient_matrices_keep_their_rank(rows, columns, seed):
+    rank = min(rows, columns) - 1
+    matrix = gaussian((rows, rank), seed) @ gaussian((rank, columns), seed + 1)
+    np.testing.assert_allclose(
+        newton_schulz(matrix, "you"), by_svd(matrix, "you"), rtol=0, atol=1e-10
+    )
+    assert np.linalg.matrix_rank(newton_schulz(matrix, "you"), tol=1e-6) == rank
+
+
+def test_condition_number_1e12():
+    U, _ = np.linalg.qr(gaussian((12, 12)))
+    V, _ = np.linalg.qr(gaussian((12, 12), 1))
+    matrix = (U * np.geomspace(1, 1e-12, 12)) @ V.T
+    np.testing.assert_allclose(
+        newton_schulz(matrix, "jordan"), by_svd(matrix, "jordan"), rtol=0, atol=1e-10
+    )
+    assert orthogonality_error(polar_factor(matrix)) < 1e-12
+    np.testing.assert_allclose(polar_factor(matrix), U @ V.T, rtol=0, atol=1e-3)
+
+
+@BOTH
+@pytest.mark.parametrize("shape", [(16, 16), (16, 40), (40, 16), (3, 8, 24)])
+def test_convergent_schedule_gives_an_orthogonal_matrix(iteration, shape):
+    matrix = gaussian(shape)
+    almost = iteration(matrix, "convergent", steps=25)
+    assert orthogonality_error(almost) < 1e-5
+    np.testing.assert_allclose(almost, polar_factor(matrix), rtol=0, atol=1e-5)
+
+
+@BOTH
+@pytest.mark.parametrize("exponent", [-100, -40, 40, 100])  # 1e-30 ... 1e30
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scaling_by_a_power_of_two_changes_not_a_bit(iteration, exponent, dtype):
+    matrix = torch.tensor(gaussian((8, 20))).to(dtype)
+    scaled = iteration(matrix * 2.0**exponent, eps=0)
+    assert torch.equal(scaled, iteration(matrix, eps=0))
+    assert torch.isfinite(scaled).all()
+
+
+@BOTH
+def test_numpy_and_torch_agree(iteration):
+    matrix = gaussian((4, 7, 5))
+    np.testing.assert_allclose(
+        iteration(torch.tensor(matrix)).numpy(), iteration(matrix), rtol=0, atol=1e-13
+    )
+    torch.testing.assert_close(
+        polar_factor(torch.tensor(matrix)), torch.tensor(polar_factor(matrix))
+    )
+
+
+def test_eps_takes_the_norms_place_where_the_norm_is_smaller():
+    matrix = gaussian((4, 6))
+    matrix /= np.linalg.norm(matrix)
+    small = newton_schulz(0.05 * matrix, "cubic", 1, eps=0.1)
+    np.testing.assert_allclose(small, by_svd_at(0.5, matrix), rtol=0, atol=1e-12)
+    large = newton_schulz(0.2 * matrix, "cubic", 1, eps=0.1)
+    np.testing.assert_allclose(large, by_svd_at(1.0, matrix), rtol=0, atol=1e-12)
+
+
+def by_svd_at(norm, unit):
+    """Return one cubic step on ``unit`` (of norm 1) scaled to ``norm``."""
+    U, S, Vh = np.linalg.svd(unit, full_matrices=False)
+    return (U * apply_schedule(norm * S, "cubic", 1)) @ Vh
+
+
+@pytest.mark.parametrize("eps", [1e-7, 0.0])
+@pytest.mark.parametrize("make", [np.zeros, torch.zeros])
+def test_zero_stays_zero(make, eps):
+    zero = make((3, 5))
+    for result in (newton_schulz(zero, eps=eps), newton_schulz_gram(zero, eps=eps)):
+        assert float(abs(result).max()) == 0.0
+    assert float(abs(polar_factor(zero)).max()) == 0.0
+
+
+@given(shapes, st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_polar_factor_is_orthogonal_and_nearest(shape, seed):
+    matrix = gaussian(shape, seed)
+    factor = polar_factor(matrix)
+    assert orthogonality_error(factor) < 1e-12
+    # Where UVᵀ is the polar factor, its product with the matrix is symmetric and positive.
+    stretch = factor.mT @ matrix if shape[-2] >= shape[-1] else matrix @ factor.mT
+    np.testing.assert_allclose(stretch, stretch.mT, rtol=0, atol=1e-12)
+    assert np.linalg.eigvalsh(stretch).min() > -1e-12
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("function", [polar_factor, newton_schulz, newton_schulz_gram])
+def test_dtype_and_shape_are_kept_in_numpy(function, dtype):
+    matrix = gaussian((2, 6, 3)).astype(dtype)
+    result = function(matrix)
+    assert (result.dtype, result.shape) == (matrix.dtype, matrix.shape)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("function", [polar_factor, newton_schulz, newton_schulz_gram])
+def test_dtype_and_shape_are_kept_in_torch(function, dtype):
+    matrix = torch.tensor(gaussian((2, 6, 3))).to(dtype)
+    result = function(matrix)
+    assert (result.dtype, result.shape) == (matrix.dtype, matrix.shape)
+
+
+@pytest.mark.parametrize("function", [polar_factor, newton_schulz, newton_schulz_gram])
+def test_nothing_writes_to_its_argument(function):
+    matrix = gaussian((5, 3))
+    tensor = torch.tensor(matrix)
+    before = matrix.copy()
+    function(matrix)
+    function(tensor)
+    np.testing.assert_array_equal(matrix, before)
+    np.testing.assert_array_equal(tensor.numpy(), before)
+
+
+def test_gram_form_needs_its_restart_in_bfloat16():
+    U, _ = np.linalg.qr(gaussian((128, 128)))
+    V, _ = np.linalg.qr(gaussian((512, 128), 1))
+    matrix = torch.tensor((U * np.geomspace(1, 1e-6, 128)) @ V.T).bfloat16()
+    mended = newton_schulz_gram(matrix, restart_after=2).float()
+    broken = newton_schulz_gram(matrix, restart_after=None).float()
+    assert torch.linalg.matrix_norm(mended, 2) < 1.5
+    assert not torch.linalg.matrix_norm(broken, 2) < 1.5
+
+
+@pytest.mark.parametrize("function", [polar_factor, newton_schulz, newton_schulz_gram])
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        (np.ones(3), ValueError, r"shape \(\.\.\., m, n\).*got \(3,\)"),
+        (np.ones((0, 3)), ValueError, r"no side empty; got \(0, 3\)"),
+        (torch.ones(2, 3, 0), ValueError, r"no side empty; got \(2, 3, 0\)"),
+        (np.ones((2, 2), dtype=int), TypeError, "real floats, got dtype int64"),
+        (torch.ones(2, 2, dtype=torch.complex64), TypeError, r"got dtype torch\.complex64"),
+        ([[1.0]], TypeError, "NumPy array or a torch tensor, got a list"),
+    ],
+)
+def test_what_is_no_real_matrix_is_refused(function, wrong, error, words):
+    with pytest.raises(error, match=words):
+        function(wrong)
+
+
+def test_orthogonality_error_is_the_largest_miss_of_the_gram_matrix():
+    assert orthogonality_error(2 * np.eye(3)) == 3.0
+    assert orthogonality_error(torch.eye(4)[:, :2]) == 0.0
+    assert orthogonality_error(np.stack([np.eye(2), np.zeros((2, 2))])) == 1.0
