@@ -1,0 +1,123 @@
+"""Draw what the course measures: arrays in, matplotlib Axes out.
+
+Every function draws on the Axes it is given and returns it. Lines are named where they end, not in
+a legend, and the colours can be told apart by colour-blind readers (Okabe and Ito 2008).
+"""
+
+from collections.abc import Mapping
+from itertools import cycle
+
+import numpy as np
+from matplotlib.axes import Axes
+
+BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN, GREY = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#aa4499",
+    "#56b4e9",
+    "#8c6d1f",
+    "#777777",
+)
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN, GREY)
+
+
+def draw_contours(problem, ax: Axes, levels: int = 18) -> Axes:
+    """Draw the level lines of a `problems.Problem` of the plane, and a star at its minimum.
+
+    The lines are evenly spaced in the fourth root of the height above the minimum, so that a narrow
+    valley and its steep walls both show. Raises ValueError for a problem without a window.
+    """
+    if problem.window is None:
+        raise ValueError(f"{problem.name} is not a problem of the plane: it has no window")
+    x, y = (np.linspace(*side, 201) for side in problem.window)
+    height = problem.value(np.array(np.meshgrid(x, y))) - problem.value(problem.minimum)  # (y, x)
+    root = np.maximum(height, 0) ** 0.25
+    ax.contour(x, y, root, np.linspace(0, root.max(), levels + 1)[1:], colors="#b5b5b5", zorder=0)
+    ax.plot(*problem.minimum, "*", color="black", markersize=12, zorder=1)
+    ax.set(xlim=problem.window[0], ylim=problem.window[1], xlabel="x", ylabel="y")
+    return ax
+
+
+def draw_path(points: np.ndarray, ax: Axes, label: str = "", color: str = BLUE) -> Axes:
+    """Draw a path of shape (steps + 1, 2): a dot a step, a ring at the start, a name beside it.
+
+    Points outside the Axes are cut off; the name stands at the last point inside.
+    """
+    limits = ax.get_xlim(), ax.get_ylim()
+    ax.plot(*points.T, "-", color=color, linewidth=1.4)
+    ax.plot(*points.T, ".", color=color, markersize=5)
+    ax.plot(*points[0], "o", color=color, fillstyle="none", markersize=10)
+    ax.set(xlim=limits[0], ylim=limits[1])
+    (left, right), (bottom, top) = limits
+    lower, upper = np.array([left, bottom]), np.array([right, top])
+    inside = points[((lower < points) & (points < upper)).all(axis=1)]
+    if label and len(inside):
+        ax.annotate(
+            label, inside[-1], (6, 6), textcoords="offset points", color=color, weight="bold"
+        )
+    return ax
+
+
+def draw_curves(
+    x: np.ndarray,
+    curves: Mapping[str, np.ndarray],
+    ax: Axes,
+    xlabel: str,
+    ylabel: str,
+    log: str = "",
+) -> Axes:
+    """Draw several curves over one ``x``, each named at its end; ``log`` is "x", "y" or "xy".
+
+    Values that are not finite leave a gap.
+    """
+    if "x" in log:
+        ax.set_xscale("log")
+    if "y" in log:
+        ax.set_yscale("log")
+    for (name, values), color in zip(curves.items(), cycle(COLOURS), strict=False):
+        ax.plot(x, values, color=color, linewidth=1.8, label=name)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+    return name_lines(ax)
+
+
+def draw_losses(
+    losses: Mapping[str, np.ndarray], ax: Axes, ylabel: str = "loss", log: str = "y"
+) -> Axes:
+    """Draw one loss a step for each name, the starting loss at step 0 included."""
+    longest = max(len(values) for values in losses.values())
+    padded = {
+        name: np.pad(np.asarray(values, float), (0, longest - len(values)), constant_values=np.nan)
+        for name, values in losses.items()
+    }
+    return draw_curves(np.arange(longest), padded, ax, "step", ylabel, log)
+
+
+def name_lines(ax: Axes, gap: float = 0.07) -> Axes:
+    """Write each labelled line's name beside its last point, ``gap`` of the height apart at least.
+
+    Set the limits before. The names stand to the right of the Axes: give the figure
+    ``layout="constrained"``, so that they have room.
+    """
+    ax.autoscale_view()
+    lines = [line for line in ax.get_lines() if not line.get_label().startswith("_")]
+    lines.sort(key=lambda line: _end_height(line, ax))
+    heights = [_end_height(line, ax) for line in lines]
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + gap)
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], 1 - gap * (len(heights) - 1 - i))
+    for line, height in zip(lines, heights, strict=True):
+        style = {"color": line.get_color(), "va": "center", "transform": ax.transAxes}
+        ax.text(1.01, height, line.get_label(), **style)
+    return ax
+
+
+def _end_height(line, ax):
+    """Give the height of a line's last drawn point, from 0 at the bottom of the Axes to 1."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = ax.transLimits.transform(ax.transScale.transform(line.get_xydata()))
+    finite = drawn[np.isfinite(drawn).all(axis=1)]
+    return float(np.clip(finite[-1, 1], 0, 1)) if len(finite) else 0.0

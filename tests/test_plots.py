@@ -1,0 +1,87 @@
+from functools import partial
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from muon_lab.descent import descend, sgd
+from muon_lab.plots import draw_contours, draw_curves, draw_losses, draw_path
+from muon_lab.problems import matrix_problem, rosenbrock, valley
+
+
+@pytest.fixture
+def ax():
+    figure = Figure(layout="constrained")
+    yield figure.subplots()
+    figure.canvas.draw()  # whatever a test drew must also render
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+@pytest.mark.parametrize("problem", [valley(), rosenbrock()], ids=["valley", "rosenbrock"])
+def test_contours_fill_the_window_and_star_the_minimum(ax, problem):
+    assert draw_contours(problem, ax) is ax
+    assert (ax.get_xlim(), ax.get_ylim()) == problem.window
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [problem.minimum])
+    assert len(ax.collections[0].get_paths()) > 10
+
+
+def test_contours_refuse_a_problem_that_is_not_of_the_plane(ax):
+    with pytest.raises(ValueError, match="matrix is not a problem of the plane"):
+        draw_contours(matrix_problem(), ax)
+
+
+def test_path_keeps_the_window_and_is_named_at_its_last_point_inside(ax):
+    path = descend(valley(25), partial(sgd, lr=0.081), steps=200)  # it leaves the window
+    draw_path(path.points, draw_contours(valley(25), ax), "lr 0.081")
+    assert (ax.get_xlim(), ax.get_ylim()) == valley(25).window
+    assert texts(ax) == ["lr 0.081"]
+    x, y = ax.texts[0].xy
+    assert abs(x) < 4.5 and abs(y) < 1.8
+
+
+def test_path_outside_the_window_has_no_name(ax):
+    draw_path(np.full((3, 2), 99.0), draw_contours(valley(25), ax), "far")
+    assert texts(ax) == []
+
+
+def test_curves_are_named_at_their_ends_without_overlap(ax):
+    x = np.arange(5)
+    draw_curves(x, {"a": x, "b": x + 0.01, "c": 5.0 - x}, ax, "step", "height (m)")
+    assert sorted(texts(ax)) == ["a", "b", "c"]
+    heights = sorted(text.get_position()[1] for text in ax.texts)
+    assert min(np.diff(heights)) > 0.069
+    assert heights[0] >= 0 and heights[-1] <= 1
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "height (m)")
+
+
+def test_lines_differ_in_colour(ax):
+    draw_curves(np.arange(3), {name: np.arange(3) for name in "abcdefg"}, ax, "x", "y")
+    assert len({line.get_color() for line in ax.lines}) == 7
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, -1.0])
+def test_values_that_a_log_scale_cannot_show_leave_a_gap(ax, bad):
+    draw_losses({"run": [1.0, bad, 0.1, bad], "other": [1.0, 0.5]}, ax)
+    assert sorted(texts(ax)) == ["other", "run"]
+    assert ax.get_yscale() == "log"
+
+
+def test_a_curve_without_any_value_is_still_named(ax):
+    draw_losses({"nothing": [np.nan, np.nan]}, ax, log="")
+    assert texts(ax) == ["nothing"]
+
+
+def test_losses_begin_at_step_zero(ax):
+    draw_losses({"run": [3.0, 2.0, 1.0]}, ax, "loss (nats)")
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [0, 1, 2])
+    assert ax.get_ylabel() == "loss (nats)"
+
+
+def test_drawing_opens_no_figure():
+    before = plt.get_fignums()
+    draw_losses({"run": [1.0]}, Figure().subplots())
+    assert plt.get_fignums() == before
