@@ -213,6 +213,14 @@ def here() -> dict[str, Any]:
     return {"date": date, "python": platform.python_version(), "commit": _commit()}
 
 
+def processor() -> str:
+    """Name the processor as Linux does, or by its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def _commit() -> str | None:
     """Name the clone's commit, "+ changes" if the package was edited since; else None."""
     package = Path(__file__).parent

@@ -1,0 +1,210 @@
+"""What can be asked of a training run: ``TrainConfig``, its presets, and the same as options.
+
+Kept apart from ``training.py``, so that the loop there can be read without it.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from muon_lab.gpt import AttentionKind, GPTConfig
+
+OptimizerName = Literal["adamw", "muon", "muonclip"]
+ScheduleName = Literal["linear", "cosine", "constant"]
+Precision = Literal["float32", "bfloat16"]
+
+# What a preset fills in where a TrainConfig says None. The learning rates of "cpu" come from the
+# recorded sweep; those of "gpu" are guesses that nobody has tuned.
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "layers": 2, "width": 32, "heads": 2, "context": 32, "batch": 4, "steps": 12,
+        "valid_every": 4, "valid_windows": 8, "precision": "float32",
+    },
+    "cpu": {
+        "layers": 4, "width": 128, "heads": 4, "context": 128, "batch": 16, "steps": 300,
+        "valid_every": 50, "valid_windows": 256, "precision": "float32",
+    },
+    "gpu": {
+        "layers": 12, "width": 768, "heads": 12, "context": 1024, "batch": 32, "steps": 3000,
+        "valid_every": 250, "valid_windows": 128, "precision": "bfloat16",
+    },
+}  # fmt: skip
+LEARNING_RATES = {
+    "tiny": {"adamw": 3e-3, "muon": 1e-2},
+    "cpu": {"adamw": 3e-3, "muon": 1e-2},
+    "gpu": {"adamw": 1e-3, "muon": 2e-3},
+}
+CHOICES = {
+    "preset": tuple(PRESETS),
+    "optimizer": get_args(OptimizerName),
+    "attention": get_args(AttentionKind),
+    "schedule": get_args(ScheduleName),
+    "precision": get_args(Precision),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Say everything that decides a run; what is None is filled in by the preset.
+
+    ``lr`` is the optimizer's own learning rate and ``adamw_lr`` that of the parameters which Muon
+    leaves to AdamW. ``schedule`` warms up over the first twentieth of the steps, then stays
+    ("constant") or falls to zero, straight ("linear") or along half a cosine. ``watch_logits``
+    records every head's largest attention logit at every step; MuonClip always does.
+
+    >>> TrainConfig(optimizer="muon", steps=100).lr
+    0.01
+    """
+
+    preset: str = "cpu"
+    optimizer: OptimizerName = "adamw"
+    attention: AttentionKind = "mha"
+    kv_heads: int | None = None
+    qk_norm: bool = False
+    seed: int = 0
+    lr: float | None = None
+    adamw_lr: float | None = None
+    weight_decay: float = 0.1
+    schedule: ScheduleName = "linear"
+    tau: float = 100.0
+    watch_logits: bool = False
+    steps: int | None = None
+    batch: int | None = None
+    accumulate: int = 1
+    context: int | None = None
+    layers: int | None = None
+    width: int | None = None
+    heads: int | None = None
+    valid_every: int | None = None
+    valid_windows: int | None = None
+    precision: Precision | None = None
+    corpus: str | None = None
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in the preset's values and refuse what cannot be trained."""
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in (*choices, *[None] * (name == "precision")):
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}"
+                )
+        rates = LEARNING_RATES[self.preset]
+        filled = PRESETS[self.preset] | {
+            "lr": rates["adamw" if self.optimizer == "adamw" else "muon"],
+            "adamw_lr": rates["adamw"],
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+        }
+        for name, value in filled.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if self.optimizer == "muonclip":
+            object.__setattr__(self, "watch_logits", True)
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        whole = ("steps", "batch", "accumulate", "valid_every", "valid_windows")
+        for name in (*whole, "lr", "adamw_lr", "tau"):
+            value = getattr(self, name)
+            if not (value >= 1 if name in whole else 0 < value < math.inf):
+                wanted = "1 or more" if name in whole else "positive and finite"
+                raise ValueError(f"{name} must be {wanted}; got {value!r}")
+        if self.optimizer == "muonclip" and self.qk_norm:
+            raise ValueError(
+                "MuonClip has nothing to clip under qk_norm, which fixes the logits' scale: "
+                "use optimizer='muon' with it, or leave qk_norm out"
+            )
+        self.model()  # which refuses sizes that do not fit together
+
+    def model(self) -> GPTConfig:
+        """Return the model's part of the configuration."""
+        shared = ("layers", "width", "heads", "context", "attention", "kv_heads", "qk_norm")
+        return GPTConfig(**{name: getattr(self, name) for name in shared})
+
+    def command(self) -> str:
+        """Write the command that repeats this run: whatever differs from its preset.
+
+        >>> TrainConfig(optimizer="muon", lr=0.02, watch_logits=True).command()
+        'python -m muon_lab.training --preset cpu --optimizer muon --lr 0.02 --watch-logits'
+        """
+        usual = TrainConfig(preset=self.preset, optimizer=self.optimizer)
+        words = ["python -m muon_lab.training --preset", self.preset, "--optimizer", self.optimizer]
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            if value != getattr(usual, name):
+                words += [_flag(name)] if value is True else [_flag(name), str(value)]
+        return " ".join(words)
+
+
+HELP = {
+    "preset": "sizes and steps: tiny (seconds), cpu (a minute on 2 cores), gpu",
+    "optimizer": "adamw, muon, or muonclip (Muon with QK-Clip)",
+    "attention": "multi-head, grouped-query or multi-head latent attention",
+    "kv_heads": "key and value heads of gqa (default: half the heads)",
+    "qk_norm": "normalise queries and keys",
+    "seed": "of the model and the batches; several make several runs",
+    "lr": "the optimizer's learning rate; several make several runs",
+    "adamw_lr": "the learning rate of what Muon leaves to AdamW",
+    "weight_decay": "decoupled, times the learning rate",
+    "schedule": "what the learning rates do after the warm-up",
+    "tau": "MuonClip's largest logit",
+    "watch_logits": "record every head's largest logit also without clipping it",
+    "steps": "optimizer steps",
+    "batch": "sequences a micro-batch",
+    "accumulate": "micro-batches a step",
+    "context": "bytes a sequence",
+    "layers": "blocks of the model",
+    "width": "numbers a position",
+    "heads": "attention heads",
+    "valid_every": "steps between validations (and checkpoints)",
+    "valid_windows": "sequences of the validation set",
+    "precision": "of the forward and backward pass (weights stay float32)",
+    "corpus": "a text file or folder (default: Python's standard library)",
+    "device": "cpu, cuda, ... (default: cuda where there is one)",
+}
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[list[TrainConfig], argparse.Namespace]:
+    """Read a command line: one configuration for each learning rate and seed, and the files.
+
+    >>> configs, _ = parse(["--lr", "0.01", "0.02", "--seed", "0", "1", "2"])
+    >>> [(config.lr, config.seed) for config in configs][:4]
+    [(0.01, 0), (0.01, 1), (0.01, 2), (0.02, 0)]
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m muon_lab.training", description="Train a byte-level GPT."
+    )
+    for field in fields(TrainConfig):
+        kinds = get_args(field.type) or (field.type,)
+        kind = next((kind for kind in (int, float) if kind in kinds), str)
+        how: dict[str, Any] = {"help": HELP[field.name], "default": field.default}
+        if field.type is bool:
+            how["action"] = "store_true"
+        else:
+            how |= {"type": kind, "choices": CHOICES.get(field.name)}
+        if field.name in ("lr", "seed"):
+            how |= {"nargs": "+", "default": [field.default]}
+        parser.add_argument(_flag(field.name), **how)
+    parser.add_argument("--save", type=Path, help="run file, or a folder for several runs")
+    parser.add_argument("--checkpoint", type=Path, help="file to save the state to, and --resume")
+    parser.add_argument("--resume", action="store_true", help="go on from --checkpoint")
+    given = parser.parse_args(arguments)
+    common = {f.name: getattr(given, f.name) for f in fields(TrainConfig)}
+    pairs = [{"lr": lr, "seed": seed} for lr in given.lr for seed in given.seed]
+    try:
+        configs = [TrainConfig(**common | pair) for pair in pairs]
+    except ValueError as error:
+        parser.error(str(error))
+    if given.checkpoint is None and given.resume:
+        parser.error("--resume needs --checkpoint, the file to go on from")
+    if given.checkpoint is not None and len(configs) > 1:
+        parser.error(f"--checkpoint holds one run, and these are {len(configs)}")
+    return configs, given
