@@ -34,7 +34,7 @@ def load_checkpoint_(training: Any, path: str | Path) -> None:
         saved, asked = state["run"], _identity(training)
     except FileNotFoundError:
         raise ValueError(f"there is no checkpoint {path.name}: {mend}") from None
-    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, TypeError) as error:
         what = type(error).__name__
         raise ValueError(
             f"checkpoint {path.name} is cut short or none of muon_lab's ({what}): {mend}"

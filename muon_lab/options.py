@@ -23,15 +23,15 @@ Precision = Literal["float32", "bfloat16"]
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "layers": 2, "width": 32, "heads": 2, "context": 32, "batch": 4, "steps": 12,
-        "valid_every": 4, "valid_windows": 8, "precision": "float32",
+        "valid_every": 4, "valid_windows": 8, "precision": "float32", "sample": 40,
     },
     "cpu": {
         "layers": 4, "width": 128, "heads": 4, "context": 128, "batch": 16, "steps": 300,
-        "valid_every": 50, "valid_windows": 256, "precision": "float32",
+        "valid_every": 50, "valid_windows": 256, "precision": "float32", "sample": 300,
     },
     "gpu": {
         "layers": 12, "width": 768, "heads": 12, "context": 1024, "batch": 32, "steps": 3000,
-        "valid_every": 250, "valid_windows": 128, "precision": "bfloat16",
+        "valid_every": 250, "valid_windows": 128, "precision": "bfloat16", "sample": 600,
     },
 }  # fmt: skip
 LEARNING_RATES = {
@@ -82,6 +82,7 @@ class TrainConfig:
     heads: int | None = None
     valid_every: int | None = None
     valid_windows: int | None = None
+    sample: int | None = None
     precision: Precision | None = None
     corpus: str | None = None
     device: str | None = None
@@ -107,7 +108,7 @@ class TrainConfig:
         self._check_numbers()
 
     def _check_numbers(self) -> None:
-        whole = ("steps", "batch", "accumulate", "valid_every", "valid_windows")
+        whole = ("steps", "batch", "accumulate", "valid_every", "valid_windows", "sample")
         for name in (*whole, "lr", "adamw_lr", "tau"):
             value = getattr(self, name)
             if not (value >= 1 if name in whole else 0 < value < math.inf):
@@ -128,6 +129,8 @@ class TrainConfig:
     def command(self) -> str:
         """Write the command that repeats this run: whatever differs from its preset.
 
+        Of a corpus only the name is written, since its folder belongs to one machine.
+
         >>> TrainConfig(optimizer="muon", lr=0.02, watch_logits=True).command()
         'python -m muon_lab.training --preset cpu --optimizer muon --lr 0.02 --watch-logits'
         """
@@ -136,7 +139,8 @@ class TrainConfig:
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
             if value != getattr(usual, name):
-                words += [_flag(name)] if value is True else [_flag(name), str(value)]
+                text = Path(value).name if name == "corpus" else str(value)
+                words += [_flag(name)] if value is True else [_flag(name), text]
         return " ".join(words)
 
 
@@ -162,6 +166,7 @@ HELP = {
     "heads": "attention heads",
     "valid_every": "steps between validations (and checkpoints)",
     "valid_windows": "sequences of the validation set",
+    "sample": "bytes that the model writes before and after",
     "precision": "of the forward and backward pass (weights stay float32)",
     "corpus": "a text file or folder (default: Python's standard library)",
     "device": "cpu, cuda, ... (default: cuda where there is one)",

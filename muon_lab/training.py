@@ -70,7 +70,7 @@ def train(
     if resume:
         load_checkpoint_(training, checkpoint)
     else:
-        training.samples["before"] = write_text(training.model)
+        training.samples["before"] = write_text(training.model, config.sample)
         validate_(training)
     about = describe(training)
     stream = batches(
@@ -89,8 +89,9 @@ def train(
                     bar.write(progress_line(training, about))
                 if checkpoint:
                     save_checkpoint(training, checkpoint)
-    training.samples["after"] = write_text(training.model)
-    return Run(asdict(config), about, training.curves, training.samples)
+    training.samples["after"] = write_text(training.model, config.sample)
+    asked = asdict(config) | {"corpus": config.corpus and training.corpus.name}
+    return Run(asked, about, training.curves, training.samples)
 
 
 def begin(config: TrainConfig) -> Training:
@@ -221,7 +222,7 @@ def validate_(training: Training) -> None:
     )
 
 
-def write_text(model: GPT, count: int = 300) -> str:
+def write_text(model: GPT, count: int) -> str:
     """Let the model go on from PROMPT for ``count`` bytes, always with the same dice."""
     device = next(model.parameters()).device
     prompt = torch.tensor([list(PROMPT)], device=device)
