@@ -4,11 +4,13 @@ Every function draws on the Axes it is given and returns it. Lines are named whe
 a legend, and the colours can be told apart by colour-blind readers (Okabe and Ito 2008).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
+
+from muon_lab.runs import Run
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN, GREY = (
     "#0072b2",
@@ -78,9 +80,7 @@ def draw_curves(
     for (name, values), color in zip(curves.items(), cycle(COLOURS), strict=False):
         ax.plot(x, values, color=color, linewidth=1.8, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.grid(alpha=0.25)
-    ax.spines[["top", "right"]].set_visible(False)
-    return name_lines(ax)
+    return name_lines(_plain(ax))
 
 
 def draw_losses(
@@ -121,3 +121,63 @@ def _end_height(line, ax):
         drawn = ax.transLimits.transform(ax.transScale.transform(line.get_xydata()))
     finite = drawn[np.isfinite(drawn).all(axis=1)]
     return float(np.clip(finite[-1, 1], 0, 1)) if len(finite) else 0.0
+
+
+# Runs: an optimizer has the same colour in every figure.
+OPTIMIZERS = {"adamw": ("AdamW", ORANGE), "muon": ("Muon", BLUE), "muonclip": ("MuonClip", GREEN)}
+
+
+def draw_runs(runs: Sequence[Run], ax: Axes, along: str = "bytes") -> Axes:
+    """Draw each run's validation loss over the text it read or, ``along="seconds"``, over time.
+
+    Every seed is a line of its own, and the name stands at an optimizer's last. The loss before
+    the first step, the same for all, is left out.
+    """
+    scale, unit = {"bytes": (1e-3, "text read (kB)"), "seconds": (1, "training time (s)")}[along]
+    named = set()
+    for run in reversed(runs):
+        name, color = OPTIMIZERS[run.config["optimizer"]]
+        x = scale * run.curves[f"valid_{along}"][1:]
+        label = "_" * (name in named) + name
+        ax.plot(x, run.curves["valid_loss"][1:], ".-", color=color, linewidth=1.4, label=label)
+        named.add(name)
+    ax.set(xlabel=unit, ylabel="validation loss (nats a byte)")
+    return name_lines(_plain(ax))
+
+
+def draw_sweep(runs: Sequence[Run], ax: Axes) -> Axes:
+    """Draw the final validation loss over the learning rate: a dot a run, a line through means."""
+    for optimizer in dict.fromkeys(run.config["optimizer"] for run in runs):
+        name, color = OPTIMIZERS[optimizer]
+        losses: dict[float, list[float]] = {}
+        for run in runs:
+            if run.config["optimizer"] == optimizer:
+                losses.setdefault(run.config["lr"], []).append(run.final_loss)
+        rates = sorted(losses)
+        for rate in rates:
+            ax.plot([rate] * len(losses[rate]), losses[rate], "o", color=color, markersize=5)
+        ax.plot(rates, [np.mean(losses[rate]) for rate in rates], color=color, label=name)
+    ax.set(xlabel="learning rate", ylabel="final validation loss (nats a byte)", xscale="log")
+    return name_lines(_plain(ax))
+
+
+def draw_logits(run: Run, ax: Axes) -> Axes:
+    """Draw every head's largest attention logit at every step, and the largest of all in bold.
+
+    A head under zero is drawn at the lower edge; under MuonClip τ is the dashed line.
+    """
+    name, color = OPTIMIZERS[run.config["optimizer"]]
+    heads = np.maximum(run.curves["max_logit"].reshape(len(run.curves["max_logit"]), -1), 0.1)
+    steps = np.arange(1, len(heads) + 1)
+    ax.plot(steps, heads, color=color, linewidth=0.6, alpha=0.4)  # (steps, layers · heads)
+    ax.plot(steps, heads.max(axis=1), color=color, linewidth=1.8, label=name)
+    if run.config["optimizer"] == "muonclip":
+        ax.axhline(run.config["tau"], color="black", linestyle="--", linewidth=1, label="τ")
+    ax.set(xlabel="step", ylabel="largest logit of each head", yscale="log")
+    return name_lines(_plain(ax))
+
+
+def _plain(ax: Axes) -> Axes:
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax

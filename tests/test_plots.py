@@ -6,8 +6,17 @@ import pytest
 from matplotlib.figure import Figure
 
 from muon_lab.descent import descend, sgd
-from muon_lab.plots import draw_contours, draw_curves, draw_losses, draw_path
+from muon_lab.plots import (
+    draw_contours,
+    draw_curves,
+    draw_logits,
+    draw_losses,
+    draw_path,
+    draw_runs,
+    draw_sweep,
+)
 from muon_lab.problems import matrix_problem, rosenbrock, valley
+from muon_lab.runs import Run
 
 
 @pytest.fixture
@@ -85,3 +94,45 @@ def test_drawing_opens_no_figure():
     before = plt.get_fignums()
     draw_losses({"run": [1.0]}, Figure().subplots())
     assert plt.get_fignums() == before
+
+
+def make_run(optimizer="adamw", seed=0, lr=0.01, final=2.0, logits=1.0):
+    curves = {"loss": [5.0, 3.0], "valid_step": [0, 1, 2], "valid_loss": [5.5, 3.0, final]}
+    curves |= {"valid_bytes": [0, 1000, 2000], "valid_seconds": [0, 3, 6]}
+    maxima = logits * np.arange(2 * 3 * 4).reshape(2, 3, 4)  # (steps, layers, heads)
+    config = {"optimizer": optimizer, "seed": seed, "lr": lr, "tau": 30.0}
+    return Run(config, {}, curves | {"max_logit": maxima})
+
+
+@pytest.mark.parametrize(("along", "end"), [("bytes", 2.0), ("seconds", 6.0)])
+def test_every_seed_is_drawn_and_each_optimizer_named_once(ax, along, end):
+    runs = [make_run(name, seed, final=2 - seed) for name in ("adamw", "muon") for seed in (0, 1)]
+    draw_runs(runs, ax, along)
+    assert len(ax.lines) == 4
+    assert sorted(texts(ax)) == ["AdamW", "Muon"]
+    assert len({line.get_color() for line in ax.lines}) == 2
+    assert {line.get_xdata()[-1] for line in ax.lines} == {end}
+    assert {line.get_ydata()[-1] for line in ax.lines} == {2.0, 1.0}
+
+
+def test_a_sweep_has_a_dot_a_run_and_a_line_through_the_means(ax):
+    losses = [(0.01, 3.0), (0.1, 1.0), (0.1, 2.0)]
+    draw_sweep([make_run("muon", lr=lr, final=final) for lr, final in losses], ax)
+    dots = [xy for line in ax.lines[:-1] for xy in line.get_xydata().tolist()]
+    assert dots == [[0.01, 3.0], [0.1, 1.0], [0.1, 2.0]]
+    np.testing.assert_array_equal(ax.lines[-1].get_xydata(), [[0.01, 3.0], [0.1, 1.5]])
+    assert ax.get_xscale() == "log" and texts(ax) == ["Muon"]
+
+
+def test_every_heads_logits_are_drawn_with_the_largest_and_tau(ax):
+    draw_logits(make_run("muonclip", logits=10.0), ax)
+    assert len(ax.lines) == 3 * 4 + 1 + 1
+    np.testing.assert_array_equal(ax.lines[12].get_ydata(), [110.0, 230.0])
+    assert set(ax.lines[13].get_ydata()) == {30.0}
+    assert sorted(texts(ax)) == ["MuonClip", "τ"]
+
+
+def test_negative_logits_stay_on_a_logarithmic_axis(ax):
+    draw_logits(make_run("muon", logits=-1.0), ax)
+    assert all(line.get_ydata().min() > 0 for line in ax.lines)
+    assert texts(ax) == ["Muon"]
