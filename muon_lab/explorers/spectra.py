@@ -1,0 +1,73 @@
+"""Matrices whose singular values the polynomial explorer starts from."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+
+def singular_values(matrix) -> np.ndarray:
+    """Return a matrix's singular values after division by its Frobenius norm, largest first.
+
+    Raises ValueError for anything but a finite matrix with at least one entry that is not zero.
+
+    >>> singular_values(np.diag([3.0, 4.0])).tolist()
+    [0.8, 0.6]
+    """
+    try:
+        array = np.asarray(matrix, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"matrix must be an array of real numbers, got {matrix!r:.80}") from None
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(
+            f"matrix must have two sides of at least 1, got shape {array.shape}; "
+            "for a list of singular values pass numpy.diag(values)"
+        )
+    if not np.isfinite(array).all():
+        wrong = int((~np.isfinite(array)).sum())
+        raise ValueError(f"matrix must be finite, got {wrong} entries that are NaN or infinite")
+    if not array.any():
+        raise ValueError("matrix is zero everywhere: it has no direction to orthogonalize")
+    array = array / np.abs(array).max()  # so that no square under- or overflows
+    return np.linalg.svd(array / np.linalg.norm(array), compute_uv=False)
+
+
+def gaussian() -> np.ndarray:
+    """Return a (64, 64) matrix of independent Gaussian numbers."""
+    return np.random.default_rng(0).normal(size=(64, 64))
+
+
+def nearly_low_rank() -> np.ndarray:
+    """Return a (64, 64) matrix of rank four with a thousandth of noise."""
+    generator = np.random.default_rng(0)
+    tall, wide = generator.normal(size=(64, 4)), generator.normal(size=(4, 64))
+    return tall @ wide + 1e-3 * generator.normal(size=(64, 64))
+
+
+@functools.cache
+def momentum(steps: int = 30) -> np.ndarray:
+    """Return Muon's momentum (256, 64) for one matrix of a small transformer, after real steps.
+
+    The transformer reads this package's own source; a second or two, once a session.
+    """
+    import torch  # a page that shows no momentum needs no torch
+
+    from muon_lab.corpus import batches, load_corpus
+    from muon_lab.gpt import GPT, GPTConfig
+    from muon_lab.muon import Muon, split_parameters
+
+    text = load_corpus(Path(__file__).parents[1]).train
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = GPT(GPTConfig(layers=2, width=64, heads=4, context=64))
+    optimizer = Muon(split_parameters(model), lr=1e-2, adjust_lr_fn="match_rms_adamw")
+    stream = batches(text, batch=8, context=64, seed=0)
+    for _, (inputs, targets) in zip(range(steps), stream, strict=False):
+        optimizer.zero_grad()
+        model(inputs, targets)[1].backward()
+        optimizer.step()
+    weight = model.blocks[-1].mlp.up.weight
+    return optimizer.state[weight]["momentum_buffer"].numpy().astype(float)
+
+
+SPECTRA = {"gaussian": gaussian, "nearly low-rank": nearly_low_rank, "momentum": momentum}

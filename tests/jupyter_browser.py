@@ -1,0 +1,152 @@
+"""A JupyterLab of one's own and a headless Chromium before it, for tests and measurements."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from playwright.sync_api import Browser, Page, sync_playwright
+from store_notebook import METADATA
+
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NO_CHROMIUM = (
+    "No Chromium was found. Install one (Debian and Ubuntu: sudo apt install chromium; macOS: "
+    "brew install --cask chromium), or name yours in the variable CHROMIUM."
+)
+EXPLORER = ".muon-explorer"
+READY_MS = 60_000
+
+
+def find_chromium() -> str | None:
+    """Return the path of a Chromium or Chrome of this machine, None where there is none."""
+    named = os.environ.get("CHROMIUM")
+    names = [named] if named else ["chromium", "chromium-browser", "google-chrome", "chrome"]
+    found = [path for name in names if (path := shutil.which(name))]
+    on_macs = Path("/Applications/Chromium.app/Contents/MacOS/Chromium")
+    return found[0] if found else (str(on_macs) if on_macs.exists() else None)
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start a headless Chromium; end it after."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=QUIET)
+        yield browser
+        browser.close()
+
+
+class Lab:
+    """A running JupyterLab: its address, its token, and the folder whose notebooks it serves."""
+
+    def __init__(self, folder: Path, port: int, token: str):
+        self.folder, self.port, self.token = folder, port, token
+
+    def url(self, notebook: str) -> str:
+        """Return the address at which a notebook opens alone in a fresh workspace."""
+        place = f"http://127.0.0.1:{self.port}/lab/workspaces/{secrets.token_hex(4)}"
+        return f"{place}/tree/{notebook}?token={self.token}"
+
+    def ask(self, path: str, method: str = "GET"):
+        """Ask the server's own interface; return what it says."""
+        address = f"http://127.0.0.1:{self.port}/api/{path}"
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(address, method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            text = reply.read()
+        return json.loads(text) if text else None
+
+    def end_kernels(self) -> None:
+        """End every session, and its kernel with it."""
+        for session in self.ask("sessions"):
+            self.ask(f"sessions/{session['id']}", "DELETE")
+
+
+def _settings(folder: Path, theme: str) -> dict[str, str]:
+    """Return an environment in which Jupyter finds no settings but ours."""
+    own = {f"JUPYTER_{name}_DIR": str(folder / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    labs = folder / "lab-settings"
+    themes = labs / "@jupyterlab" / "apputils-extension"
+    themes.mkdir(parents=True)
+    (themes / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
+    news = {"fetchNews": "false", "checkForUpdates": False}
+    (themes / "notification.jupyterlab-settings").write_text(json.dumps(news))
+    inside = {"JUPYTERLAB_SETTINGS_DIR": str(labs), "IPYTHONDIR": str(folder / "ipython")}
+    inside["JUPYTERLAB_WORKSPACES_DIR"] = str(folder / "workspaces")
+    return os.environ | own | inside
+
+
+@contextlib.contextmanager
+def jupyterlab(folder: Path, settings: Path, theme: str = "JupyterLab Light") -> Iterator[Lab]:
+    """Serve ``folder`` on a free port of loopback, with a token; end the server after."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    lab = Lab(folder, port, secrets.token_hex(16))
+    command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--port={port}"]
+    command += ["--no-browser", "--allow-root", "--ServerApp.port_retries=0"]
+    command += [f"--IdentityProvider.token={lab.token}", f"--ServerApp.root_dir={folder}"]
+    environment = _settings(settings, theme)
+    with open(settings / "server.log", "wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        _wait_for(lab, server, settings / "server.log")
+        yield lab
+        lab.end_kernels()
+    finally:
+        server.terminate()
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def _wait_for(lab: Lab, server: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and server.poll() is None:
+        with contextlib.suppress(OSError):
+            lab.ask("status")
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+
+
+def write_notebook(path: Path, *cells: str) -> Path:
+    """Write a notebook of code cells, not run."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata = nbformat.from_dict(METADATA)
+    nbformat.write(notebook, path)
+    return path
+
+
+def open_notebook(page: Page, lab: Lab, name: str) -> None:
+    """Open a notebook and wait until its cells are there and its kernel is idle."""
+    page.goto(lab.url(name))
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=READY_MS)
+    until = time.monotonic() + READY_MS / 1000
+    while time.monotonic() < until:  # the page calls a kernel idle before it has one
+        kernels = [session["kernel"] for session in lab.ask("sessions")]
+        if any(kernel["connections"] and kernel["execution_state"] == "idle" for kernel in kernels):
+            return
+        page.wait_for_timeout(100)
+    raise TimeoutError(f"no kernel for {name} after {READY_MS / 1000:g} s")
+
+
+def run_all(page: Page) -> None:
+    """Run every cell, by the menu; return when the kernel is idle again."""
+    page.get_by_role("menuitem", name="Run", exact=True).first.click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
