@@ -9,6 +9,7 @@ class _Limited:
     """What a slider of any kind shares: limits that its errors name, and its control's looks."""
 
     def validate(self, owner, value):
+        """Refuse what is not a finite number within the limits."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number and math.isfinite(value) and self.low <= value <= self.high):
             raise TraitError(
@@ -18,6 +19,7 @@ class _Limited:
         return super().validate(owner, value)
 
     def control(self, owner) -> dict:
+        """Describe the control to the browser."""
         scale = "log" if self.log else "linear"
         limits = {"low": self.low, "high": self.high, "step": self.step, "scale": scale}
         return {"kind": "slider", "trait": self.name, "label": self.label, **limits}
@@ -52,12 +54,14 @@ class Choice(Unicode):
         self.tag(sync=True)
 
     def validate(self, owner, value):
+        """Refuse a name that is not among the options."""
         options = owner.options(self.name)
         if value not in options:
             raise TraitError(f"{self.name} must be one of {', '.join(options)}; got {value!r}")
         return value
 
     def control(self, owner) -> dict:
+        """Describe the control to the browser."""
         options = owner.options(self.name)
         return {"kind": "choice", "trait": self.name, "label": self.label, "options": options}
 
@@ -71,4 +75,5 @@ class Toggle(Bool):
         self.tag(sync=True)
 
     def control(self, owner) -> dict:
+        """Describe the control to the browser."""
         return {"kind": "toggle", "trait": self.name, "label": self.label}

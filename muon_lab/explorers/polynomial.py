@@ -32,8 +32,8 @@ class PolynomialExplorer(Explorer):
     ``schedule`` starts from a published one; setting a, b or c leaves it for "custom". ``matrix``
     is an array of your own, of shape (m, n). ``tolerance`` is half the width of the target round 1.
     ``result`` is a dict: ``after`` (the singular values after the steps, largest start first),
-    ``starts``, ``landed`` (how many are in the target), ``low`` and ``high`` (where σ from 0.01 to 1
-    lands), ``slope`` (at zero), ``reaches_half``, ``long_run`` with ``settles_at``,
+    ``starts``, ``landed`` (how many are in the target), ``low`` and ``high`` (where σ from 0.01 to
+    1 lands), ``slope`` (at zero), ``reaches_half``, ``long_run`` with ``settles_at``,
     ``diverges_beyond``, ``triples``.
 
     >>> explorer = PolynomialExplorer(schedule="you")

@@ -29,7 +29,7 @@ def smallest_reaching(schedule: AnySchedule, steps: int, level: float = 0.5) -> 
     """Return the smallest σ up to 1 that ``steps`` steps lift to ``level``; inf if none is.
 
     >>> round(smallest_reaching("jordan", 5), 5)
-    0.00106
+    0.00107
     """
     grid = np.exp(np.linspace(np.log(1e-8), 0.0, 1601))
     reached = apply_schedule(grid, schedule, steps) >= level

@@ -45,7 +45,7 @@ def nearly_low_rank() -> np.ndarray:
 
 
 @functools.cache
-def momentum(steps: int = 30) -> np.ndarray:
+def momentum(steps: int = 20) -> np.ndarray:
     """Return Muon's momentum (256, 64) for one matrix of a small transformer, after real steps.
 
     The transformer reads this package's own source; a second or two, once a session.
