@@ -25,6 +25,7 @@ To write one, subclass `explorer.Explorer`:
 The browser tests find every explorer of every notebook and try all of its controls.
 """
 
+from muon_lab.explorers.descent import DescentExplorer
 from muon_lab.explorers.polynomial import PolynomialExplorer
 
-__all__ = ["PolynomialExplorer"]
+__all__ = ["DescentExplorer", "PolynomialExplorer"]

@@ -190,6 +190,7 @@ function addControl(model, spec, react, panel) {
   });
   for (const part of control.parts) part.dataset.lmSuppressShortcuts = KEYS_ARE_OURS;
   const name = element("label", { htmlFor: id, textContent: spec.label });
+  name.style.color = `var(--ink-${spec.ink})`;
   const row = element("div", { className: `control ${spec.kind}` }, [name, ...control.parts]);
   row.dataset.trait = spec.trait;
   panel.append(row);
@@ -287,6 +288,9 @@ class Picture {
     }
     Object.assign(this, { state, backdrop, inks, width, layout: layOut(backdrop, width) });
     this.frame.style.height = `${this.layout.height}px`;
+    for (const [ink, colour] of Object.entries(inks)) {
+      this.frame.parentElement.style.setProperty(`--ink-${ink}`, colour);
+    }
     const context = cleared(this.below, width, this.layout.height);
     const [wide, high] = [this.sheet.naturalWidth, this.sheet.naturalHeight];
     for (const { from, to } of this.layout.parts) {
@@ -319,17 +323,20 @@ function explorer({ scene, watch, react = () => {}, drag } = {}) {
 
     let undo = [];
     const fillPanel = () => {
+      const focused = panel.querySelector(":focus")?.closest(".control")?.dataset.trait;
       for (const forget of undo) forget();
       panel.replaceChildren();
       undo = model.get("controls").map((spec) => addControl(model, spec, react, panel));
       panel.append(resetButton(model));
+      if (focused) panel.querySelector(`[data-trait="${focused}"] :is(input, select)`)?.focus();
     };
     let drawn = 0;
     const redraw = async () => {
       await picture.stand(model.get("backdrop"));
       const began = performance.now();
-      const { marks, readouts } = sceneOf(model);
+      const { marks, readouts, idle } = sceneOf(model);
       picture.move(marks);
+      showIdle(panel, idle ?? []);
       showReadouts(output, readouts);
       root.dataset.work = performance.now() - began; // milliseconds for this picture, and
       root.dataset.drawn = drawn += 1; // how many there were
@@ -353,6 +360,14 @@ function explorer({ scene, watch, react = () => {}, drag } = {}) {
       for (const forget of undo) forget();
     };
   };
+}
+
+function showIdle(panel, idle) {
+  for (const row of panel.querySelectorAll(".control")) {
+    for (const part of row.querySelectorAll("input, select")) {
+      part.disabled = idle.includes(row.dataset.trait);
+    }
+  }
 }
 
 function showReadouts(output, readouts) {

@@ -1,6 +1,7 @@
 """Traits that a reader can move: each holds its value, its limits and how its control looks."""
 
 import math
+from numbers import Real
 
 from traitlets import Bool, Float, Int, TraitError, Unicode
 
@@ -8,49 +9,66 @@ from traitlets import Bool, Float, Int, TraitError, Unicode
 class _Limited:
     """What a slider of any kind shares: limits that its errors name, and its control's looks."""
 
+    def limits(self, owner) -> tuple[float, float]:
+        """Return the lowest and highest value; an explorer's ``limits(trait)`` goes before."""
+        return owner.limits(self.name) or (self.low, self.high)
+
     def validate(self, owner, value):
         """Refuse what is not a finite number within the limits."""
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number and math.isfinite(value) and self.low <= value <= self.high):
+        low, high = self.limits(owner)
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not (number and math.isfinite(value) and low <= value <= high):
             raise TraitError(
-                f"{self.name} must be a number from {self.low:g} to {self.high:g}; "
-                f"got {value!r}. For example {self.default_value:g}"
+                f"{self.name} must be a number from {low:g} to {high:g}; "
+                f"got {value!r}. For example {(low if self.log else (low + high) // 2):g}"
             )
-        return super().validate(owner, value)
+        return super().validate(owner, self.kind(value))
 
     def control(self, owner) -> dict:
         """Describe the control to the browser."""
+        low, high = self.limits(owner)
         scale = "log" if self.log else "linear"
-        limits = {"low": self.low, "high": self.high, "step": self.step, "scale": scale}
-        return {"kind": "slider", "trait": self.name, "label": self.label, **limits}
+        looks = {"label": self.label, "ink": self.ink, "scale": scale}
+        limits = {"low": low, "high": high, "step": self.step}
+        return {"kind": "slider", "trait": self.name, **looks, **limits}
 
 
 class Slider(_Limited, Float):
-    """A number from ``low`` to ``high``; ``log`` gives each factor of ten the same way to go."""
+    """A number from ``low`` to ``high``; ``log`` gives each factor of ten the same way to go.
 
-    def __init__(self, value, *, low, high, step, label, log=False):
+    ``ink`` colours the label, as the line that the number belongs to.
+    """
+
+    kind = float
+
+    def __init__(self, value, *, low, high, step, label, log=False, ink="text"):
         super().__init__(value)
-        self.low, self.high, self.step, self.label, self.log = low, high, step, label, log
+        self.low, self.high, self.step = low, high, step
+        self.label, self.log, self.ink = label, log, ink
         self.tag(sync=True)
 
 
 class Count(_Limited, Int):
     """A whole number from ``low`` to ``high``."""
 
-    log, step = False, 1
+    log, step, ink = False, 1, "text"
 
     def __init__(self, value, *, low, high, label):
         super().__init__(value)
         self.low, self.high, self.label = low, high, label
         self.tag(sync=True)
 
+    def kind(self, value):
+        """Take NumPy's whole numbers for Python's; leave a fraction to be refused."""
+        return int(value) if value == int(value) else value
+
 
 class Choice(Unicode):
     """One of the names that the explorer's ``options(trait)`` lists."""
 
-    def __init__(self, value, *, label):
+    def __init__(self, value, *, label, ink="text"):
         super().__init__(value)
-        self.label = label
+        self.label, self.ink = label, ink
         self.tag(sync=True)
 
     def validate(self, owner, value):
@@ -62,8 +80,8 @@ class Choice(Unicode):
 
     def control(self, owner) -> dict:
         """Describe the control to the browser."""
-        options = owner.options(self.name)
-        return {"kind": "choice", "trait": self.name, "label": self.label, "options": options}
+        looks = {"label": self.label, "ink": self.ink}
+        return {"kind": "choice", "trait": self.name, **looks, "options": owner.options(self.name)}
 
 
 class Toggle(Bool):
@@ -76,4 +94,4 @@ class Toggle(Bool):
 
     def control(self, owner) -> dict:
         """Describe the control to the browser."""
-        return {"kind": "toggle", "trait": self.name, "label": self.label}
+        return {"kind": "toggle", "trait": self.name, "label": self.label, "ink": "text"}

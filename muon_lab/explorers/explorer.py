@@ -20,11 +20,15 @@ def script(name: str) -> str:
 
 
 class Scene(NamedTuple):
-    """What an explorer shows at one setting: marks to draw, sentences by name, and its result."""
+    """What an explorer shows at one setting.
+
+    Marks to draw, sentences by name, the numbers, and the controls that have no effect here.
+    """
 
     marks: list[dict]
     readouts: dict[str, str]
     result: dict
+    idle: tuple[str, ...] = ()
 
 
 class Explorer(anywidget.AnyWidget):
@@ -71,6 +75,10 @@ class Explorer(anywidget.AnyWidget):
         """List the names that the choice ``name`` may take."""
         raise NotImplementedError
 
+    def limits(self, name: str) -> tuple[float, float] | None:
+        """Give the limits of a slider where they hang on other values; None keeps its own."""
+        return None
+
     def reset(self) -> None:
         """Put every control back to where it started."""
         with self.hold_trait_notifications():
@@ -92,7 +100,7 @@ class Explorer(anywidget.AnyWidget):
     def _recompute(self) -> None:
         scene = self.compute()
         self.result = scene.result
-        self.scene = {"marks": scene.marks, "readouts": scene.readouts}
+        self.scene = {"marks": scene.marks, "readouts": scene.readouts, "idle": scene.idle}
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         live, _ = super()._repr_mimebundle_(**kwargs) or ({}, {})

@@ -189,16 +189,12 @@ function valueMarks(found, axes, tolerance, steps) {
   for (const path of rows) { all.x.push(...times, 1); all.y.push(...path, NaN); }
   const one = (path, ink, dash) =>
     ({ kind: "line", axes: 1, x: times, y: path, ink, width: 2.4, dash });
-  const end = (path, ink, text) => ({ kind: "label", axes: 1, x: 1.02, y: within(path.at(-1), axes),
-    text, ink, align: "left" });
   const [largest, smallest] = [rows[0], rows.at(-1)];
-  const near = Math.abs(share(largest.at(-1), axes) - share(smallest.at(-1), axes)) < 0.05;
   return [
     { kind: "band", axes: 1, low: 1 - tolerance, high: 1 + tolerance, ink: "green", alpha: 0.15 },
     { kind: "line", axes: 1, ...all, ink: "blue", width: 1, dash: [], alpha: 0.35 },
     one(largest, "blue", []), one(smallest, "orange", DASHED),
-    ...(near ? [end(largest, "text", "all")]
-      : [end(largest, "blue", "largest"), end(smallest, "orange", "smallest")]),
+    ...endLabels([["largest", largest.at(-1), "blue"], ["smallest", smallest.at(-1), "orange"]], axes),
     ...stepLabels(steps, axes),
   ];
 }
@@ -208,16 +204,27 @@ function share(value, { y: [low, high], logs }) {
   const kept = Math.min(Math.max(Number.isNaN(value) ? high : value, low), high);
   return logs[1] ? Math.log(kept / low) / Math.log(high / low) : (kept - low) / (high - low);
 }
-function within(value, axes) {
-  return fromPixel(axes, "y", Math.min(Math.max(share(value, axes), 0.03), 0.97));
+
+function endLabels(ends, axes) {
+  const byHeight = ends.map(([, value], i) => [share(value, axes), i]).sort((p, q) => p[0] - q[0]);
+  const heights = [];
+  let floor = 0.03;
+  for (const [height, i] of byHeight) {
+    heights[i] = Math.max(height, floor);
+    floor = heights[i] + 0.07;
+  }
+  const over = Math.max(0, floor - 0.07 - 0.97);
+  return ends.map(([text, , ink], i) => ({
+    kind: "label", axes: 1, x: 1.02, y: fromPixel(axes, "y", heights[i] - over), text, ink, align: "left",
+  }));
 }
 
 function stepLabels(steps, axes) {
-  const stride = Math.ceil(steps / 10);
+  const stride = steps <= 10 ? 1 : 2;
+  const y = fromPixel(axes, "y", -0.055);
   const labels = [];
   for (let k = 0; k <= steps; k += stride) {
-    labels.push({ kind: "label", axes: 1, x: k / steps, y: fromPixel(axes, "y", -0.055),
-      text: String(k), ink: "text", align: "center" });
+    labels.push({ kind: "label", axes: 1, x: k / steps, y, text: String(k), ink: "text", align: "center" });
   }
   return labels;
 }

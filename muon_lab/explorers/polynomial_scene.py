@@ -6,8 +6,9 @@ two together.
 
 import numpy as np
 
+from muon_lab.explorers.labels import end_labels, step_labels
 from muon_lab.explorers.marks import band as shade
-from muon_lab.explorers.marks import dots, label, line
+from muon_lab.explorers.marks import dots, line
 from muon_lab.polynomials import (
     AnySchedule,
     apply_schedule,
@@ -112,43 +113,15 @@ def value_marks(found: dict, tolerance: float, log: bool) -> list[dict]:
     paths = _tame(np.array(rows).T)  # (count, steps + 1)
     times = np.arange(steps + 1) / steps
     broken = np.hstack([paths, np.full((count, 1), np.nan)])  # NaN ends each line
+    ends = [("largest", paths[0, -1], "blue"), ("smallest", paths[-1, -1], "orange")]
     return [
         shade(1, 1 - tolerance, 1 + tolerance),
         line(1, np.tile(np.append(times, 1), count), broken, width=1.0, alpha=0.35),
         line(1, times, paths[0], width=2.4),
         line(1, times, paths[-1], width=2.4, ink="orange", dash="dashed"),
-        *_end_labels(paths[0, -1], paths[-1, -1], SIGMA_LIMITS[log], log),
-        *_step_labels(steps, SIGMA_LIMITS[log], log),
+        *end_labels(1, ends, SIGMA_LIMITS[log], log),
+        *step_labels(1, steps, SIGMA_LIMITS[log], log),
     ]
-
-
-def _end_labels(largest: float, smallest: float, limits, log: bool) -> list[dict]:
-    heights = [_height(value, limits, log) for value in (largest, smallest)]
-    places = [_at_height(min(max(h, 0.03), 0.97), limits, log) for h in heights]
-    if abs(heights[0] - heights[1]) < 0.05:
-        return [label(1, 1.02, places[0], "all")]
-    return [
-        label(1, 1.02, places[0], "largest", ink="blue"),
-        label(1, 1.02, places[1], "smallest", ink="orange"),
-    ]
-
-
-def _step_labels(steps: int, limits, log: bool) -> list[dict]:
-    y = _at_height(-0.055, limits, log)
-    shown = range(0, steps + 1, -(-steps // 10))
-    return [label(1, k / steps, y, str(k), align="center") for k in shown]
-
-
-def _height(value: float, limits, log: bool) -> float:
-    """Return where a value lies in the height of the axes, 0 at the bottom and 1 at the top."""
-    low, high = limits
-    kept = min(max(value if value == value else high, low), high)
-    return float(np.log(kept / low) / np.log(high / low) if log else (kept - low) / (high - low))
-
-
-def _at_height(height: float, limits, log: bool) -> float:
-    low, high = limits
-    return low * (high / low) ** height if log else low + (high - low) * height
 
 
 def _tame(values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,284 @@
+"""The descent explorer: up to three update rules race down one problem, from a start to drag."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from traitlets import Bool, observe
+
+from muon_lab.descent import RULES, Path, descend
+from muon_lab.explorers.controls import Choice, Count, Slider
+from muon_lab.explorers.explorer import Explorer, Scene, script
+from muon_lab.explorers.labels import end_labels, step_labels
+from muon_lab.explorers.marks import dots, line
+from muon_lab.plots import draw_contours
+from muon_lab.problems import PROBLEMS, Problem
+
+NONE = "none"
+BETAS = {"momentum": "beta", "nesterov": "beta", "rmsprop": "beta", "muon": "beta"}
+BETAS |= {"adam": "beta1", "adamw": "beta1"}  # the rules that have one, and its name
+INKS = ("blue", "orange", "green")
+STYLES = ("solid", "dashed", "dotted")
+NEAR = 1e-3
+LOWEST = 1e-10  # the loss axis ends here
+NO_DECAY = {"muon": {"weight_decay": 0.0}, "adamw": {"weight_decay": 0.0}}
+RACE = {
+    "momentum": {"lr": 5e-4, "beta": 0.9},
+    "adamw": {"lr": 0.05, "beta": 0.9},
+    "muon": {"lr": 0.05, "beta": 0.95},
+}
+
+
+class Lane(NamedTuple):
+    """One rule with its learning rate and β (None for a rule that has none)."""
+
+    rule: str
+    lr: float
+    beta: float | None
+
+
+def run_lane(problem: Problem, lane: Lane, start, steps: int, keywords: Mapping) -> Path:
+    """Run one rule down a problem; ``keywords`` are further ones of its."""
+    beta = {} if lane.beta is None else {BETAS[lane.rule]: lane.beta}
+    rule = partial(RULES[lane.rule], lr=lane.lr, **beta, **keywords)
+    return descend(problem, rule, steps, start=start)
+
+
+def summarise(problem: Problem, lane: Lane, path: Path) -> dict:
+    """Say in numbers how a run went: ``steps_to`` counts steps until the loss is within 1e-3."""
+    gaps = np.maximum(path.values - problem.value(problem.minimum), 0.0)
+    reached = np.flatnonzero(gaps <= NEAR)
+    return {
+        **lane._asdict(),
+        "loss": float(gaps[-1]),
+        "steps_to": int(reached[0]) if len(reached) else None,
+        "diverged_at": path.diverged_at,
+        "points": path.points,
+        "losses": gaps,
+    }
+
+
+def sentence(found: dict) -> str:
+    """Say how one run went."""
+    beta = "" if found["beta"] is None else f", β {found['beta']:g}"
+    steps = len(found["losses"]) - 1
+    head = f"{found['rule']} (lr {found['lr']:g}{beta}): "
+    if found["diverged_at"] is not None:
+        return head + f"diverged at step {found['diverged_at']}; its path is drawn up to there."
+    tail = f"loss {found['loss']:.3g} after {steps} steps; "
+    if found["steps_to"] is None:
+        return head + tail + f"not yet within {NEAR:g} of the least."
+    return head + tail + f"first within {NEAR:g} of the least after {found['steps_to']}."
+
+
+def _lane_traits(dash: str, ink: str) -> tuple[Choice, Slider, Slider]:
+    """Make the three controls of one lane, in its line's colour."""
+    return (
+        Choice(NONE, label=f"{dash} rule", ink=ink),
+        Slider(0.01, low=1e-5, high=10.0, step=0.02, log=True, label="lr", ink=ink),
+        Slider(0.9, low=0.0, high=0.999, step=0.001, label="β", ink=ink),
+    )
+
+
+class DescentExplorer(Explorer):
+    """Race up to three rules down a problem; drag the start; set each learning rate and β.
+
+    ``problem`` is a name of `problems.PROBLEMS` or a `Problem`; ``rules`` maps up to three names of
+    `descent.RULES` to their lr and beta; ``start`` is a point of the plane. ``keywords`` maps a
+    rule to further keywords; by default Muon and AdamW run without weight decay, which would move
+    the minimum. ``result`` maps the lane's number (1, 2, 3) to a dict: rule, lr, beta, loss (above
+    the least), steps_to (the steps until that is at most 1e-3, or None), diverged_at, points,
+    losses.
+
+    >>> explorer = DescentExplorer("valley", {"sgd": {"lr": 0.05}}, steps=200)
+    >>> explorer.result[1]["diverged_at"], explorer.result[1]["loss"] < 1e-3
+    (None, True)
+    >>> explorer.lr1 = 0.2
+    >>> explorer.result[1]["diverged_at"] is None
+    False
+    """
+
+    _esm = script("descent.js")
+    lanes: ClassVar = (1, 2, 3)
+    moving: ClassVar = (
+        *("rule1", "lr1", "beta1"),
+        *("rule2", "lr2", "beta2"),
+        *("rule3", "lr3", "beta3"),
+        *("problem", "x", "y", "steps"),
+    )
+    redraws: ClassVar = ("problem",)
+    size: ClassVar = (7.6, 3.6)
+
+    rule1, lr1, beta1 = _lane_traits("━━", INKS[0])
+    rule2, lr2, beta2 = _lane_traits("╍╍", INKS[1])
+    rule3, lr3, beta3 = _lane_traits("┅┅", INKS[2])
+    problem = Choice("rosenbrock", label="problem")
+    x = Slider(0.0, low=-1, high=1, step=0.01, label="start x")
+    y = Slider(0.0, low=-1, high=1, step=0.01, label="start y")
+    steps = Count(200, low=10, high=500, label="steps")
+    plane = Bool(True).tag(sync=True)
+
+    def __init__(self, problem="rosenbrock", rules=RACE, *, start=None, keywords=None, **values):
+        self._problems: dict[str, Problem] = {}
+        if isinstance(problem, Problem):
+            self._problems[problem.name] = problem
+            problem = problem.name
+        self._keywords = NO_DECAY if keywords is None else dict(keywords)
+        self._runs: dict = {}
+        values = {"problem": problem} | lane_values(rules) | values
+        if problem in self.options("problem"):
+            values |= start_values(self._problem(problem), start)
+        super().__init__(title="Update rules down a problem", **values)
+
+    def _problem(self, name: str) -> Problem:
+        if name not in self._problems:
+            self._problems[name] = PROBLEMS[name]()
+        return self._problems[name]
+
+    def options(self, name: str) -> list[str]:
+        """List the problems, or the rules."""
+        if name == "problem":
+            return list(dict.fromkeys([*self._problems, *PROBLEMS]))
+        return [*RULES, NONE]
+
+    def limits(self, name: str):
+        """Let the start go anywhere in the problem's window."""
+        window = self._problem(self.problem).window
+        return window["xy".index(name)] if window and name in ("x", "y") else None
+
+    def all_controls(self) -> list[dict]:
+        """Leave out the start where the problem is not in the plane."""
+        controls = super().all_controls()
+        return [each for each in controls if self.plane or each["trait"] not in ("x", "y")]
+
+    @observe("problem")
+    def _take_problem(self, _):
+        problem = self._problem(self.problem)
+        self.plane = problem.window is not None
+        spots = zip((self.x, self.y), problem.window or (), strict=False)
+        if not all(low <= place <= high for place, (low, high) in spots):
+            with self.hold_trait_notifications():
+                self.x, self.y = map(float, problem.start)
+        self.controls = self.all_controls()
+
+    def draw_axes(self, figure, palette):
+        """Draw the problem's level lines on the left, the axes of the losses on the right."""
+        left, right = figure.subplots(1, 2)
+        problem = self._problem(self.problem)
+        if problem.window is None:
+            left.set(xlabel="\nstep", xlim=(-0.03, 1.03), xticks=[], yscale="log")
+            left.set(ylim=error_limits(problem), title="largest and smallest stretch of the error")
+        else:
+            draw_contours(problem, left)
+            left.lines[-1].set_color(palette["text"])
+            left.set(xlabel="x", ylabel="y", xlim=problem.window[0], ylim=problem.window[1])
+            left.set(title="the way down (★ is the minimum)")
+        right.set(xlabel="\nstep", xlim=(-0.03, 1.4), xticks=[], yscale="log")
+        right.set(ylim=loss_limits(problem), title="loss above the least")
+        right.axhline(NEAR, color=palette["faint"], linewidth=0.8, linestyle=(0, (2, 2)))
+        return [left, right]
+
+    def compute(self) -> Scene:
+        """Run the rules whose values changed, and draw all."""
+        problem = self._problem(self.problem)
+        start = np.array([self.x, self.y]) if self.plane else problem.start
+        found, runs = {}, {}
+        for number in self.lanes:
+            lane = self._lane(number)
+            if lane is None:
+                continue
+            key = (self.problem, lane, tuple(start.ravel()), self.steps)
+            keywords = self._keywords.get(lane.rule, {})
+            path = self._runs.get(key) or run_lane(problem, lane, start, self.steps, keywords)
+            runs[key] = path
+            found[number] = summarise(problem, lane, path)
+        self._runs = runs
+        readouts = {f"lane{n}": sentence(found[n]) if n in found else "" for n in self.lanes}
+        return Scene(lane_marks(problem, found, self.steps), readouts, found, self._idle())
+
+    def _lane(self, number: int) -> Lane | None:
+        rule, lr, beta = (getattr(self, f"{part}{number}") for part in ("rule", "lr", "beta"))
+        return None if rule == NONE else Lane(rule, lr, beta if rule in BETAS else None)
+
+    def _idle(self) -> tuple[str, ...]:
+        rules = {number: getattr(self, f"rule{number}") for number in self.lanes}
+        without_beta = [f"beta{number}" for number, rule in rules.items() if rule not in BETAS]
+        return (*without_beta, *(f"lr{number}" for number, rule in rules.items() if rule == NONE))
+
+
+def lane_values(rules: Mapping[str, Mapping]) -> dict:
+    """Turn {"adamw": {"lr": 0.05}} into {"rule1": "adamw", "lr1": 0.05}; refuse a fourth rule."""
+    if len(rules) > 3:
+        raise ValueError(f"wanted at most three rules, got {len(rules)}: {', '.join(rules)}")
+    values = {f"rule{number}": NONE for number in (1, 2, 3)}
+    for number, (rule, settings) in enumerate(rules.items(), start=1):
+        wrong = set(settings) - {"lr", "beta"}
+        if wrong:
+            raise ValueError(f"a rule's settings are lr and beta; {rule} got {sorted(wrong)}")
+        values[f"rule{number}"] = rule
+        values |= {f"{part}{number}": value for part, value in settings.items()}
+    return values
+
+
+def start_values(problem: Problem, start) -> dict:
+    """Return x and y of the start; refuse one that is not a point of the plane."""
+    if problem.window is None:
+        if start is not None:
+            raise ValueError(f"{problem.name} is not in the plane: its start cannot be moved")
+        return {}
+    point = np.asarray(problem.start if start is None else start, dtype=float)
+    if point.shape != (2,):
+        raise ValueError(f"start must be a point (x, y), got shape {point.shape}")
+    return {"x": float(point[0]), "y": float(point[1])}
+
+
+def loss_limits(problem: Problem) -> tuple[float, float]:
+    """Return the loss axis' ends: its top is the highest loss in the window, or the first one."""
+    points = problem.start
+    if problem.window is not None:
+        points = np.array(np.meshgrid(*(np.linspace(*side, 41) for side in problem.window)))
+    highest = np.max(problem.value(points)) - problem.value(problem.minimum)
+    return LOWEST, float(10 ** np.ceil(np.log10(max(highest, 1e-6)) + 0.3))
+
+
+def error_limits(problem: Problem) -> tuple[float, float]:
+    """Return the ends of the axis of the error's singular values."""
+    return 1e-6, 10 * float(np.linalg.norm(problem.start - problem.minimum))
+
+
+def lane_marks(problem: Problem, found: dict[int, dict], steps: int) -> list[dict]:
+    """Draw each run's path and losses; a run that diverged ends where it did."""
+    limits = loss_limits(problem)
+    marks = step_labels(1, steps, limits, log=True)
+    ends = []
+    for number, run in found.items():
+        style = {"ink": INKS[number - 1], "dash": STYLES[number - 1]}
+        shown = slice(0, run["diverged_at"] or steps + 1)
+        points, losses = run["points"][shown], np.maximum(run["losses"][shown], LOWEST)
+        times = np.arange(len(losses)) / steps
+        marks.append(line(1, times, losses, width=2.2, **style))
+        ends.append((run["rule"], float(losses[-1]), style["ink"]))
+        draw = plane_marks if problem.window else error_marks
+        marks += draw(points - (0 if problem.window else problem.minimum), times, style)
+    if not problem.window:
+        marks += step_labels(0, steps, error_limits(problem), log=True)
+    return marks + end_labels(1, ends, limits, log=True)
+
+
+def plane_marks(points: np.ndarray, _, style: dict) -> list[dict]:
+    """Draw a path in the plane: a ring at its start, a small dot a step, a large one at its end."""
+    x, y = points.T
+    return [
+        line(0, x, y, width=1.6, **style),
+        dots(0, x, y, size=3.5, ink=style["ink"]),
+        dots(0, x[-1:], y[-1:], size=9, ink=style["ink"]),
+        dots(0, x[:1], y[:1], size=12, ink="text", hollow=True),
+    ]
+
+
+def error_marks(errors: np.ndarray, times: np.ndarray, style: dict) -> list[dict]:
+    """Draw the largest and the smallest singular value of what is left of the error."""
+    stretches = np.linalg.svd(errors, compute_uv=False)  # (steps + 1, r)
+    ends = (stretches[:, 0], stretches[:, -1])
+    return [line(0, times, np.maximum(values, 1e-12), **style) for values in ends]
