@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muon_lab.attention import MultiHeadAttention, MultiHeadLatentAttention, check_heads
+from muon_lab.attention import MultiHeadAttention, MultiHeadLatentAttention
 
 AttentionKind = Literal["mha", "gqa", "mla"]
 
@@ -52,15 +52,18 @@ class GPTConfig:
             raise ValueError(
                 f"attention must be one of {get_args(AttentionKind)}; got {self.attention!r}."
             )
-        check_heads(self.width, self.heads)
         if self.attention == "mla":
             self._refuse_under_mla()
         else:
-            self._check_grouping()
+            self._settle_grouping()
+        with torch.device("meta"):  # where building a layer costs no memory
+            _make_attention(self)  # which knows what widths and heads fit it
 
-    def _check_grouping(self) -> None:
+    def _settle_grouping(self) -> None:
         """Settle how many key and value heads there are."""
-        given = [n for n in ("query_latent", "kv_latent", "rotary_width") if getattr(self, n)]
+        given = [
+            n for n in ("query_latent", "kv_latent", "rotary_width") if getattr(self, n) is not None
+        ]
         if given:
             raise ValueError(
                 f"{', '.join(given)} belong to attention='mla'; got {self.attention!r}."
@@ -73,7 +76,6 @@ class GPTConfig:
                 f"attention='mha' has kv_heads = heads; got {self.kv_heads} and {self.heads}. "
                 "Use attention='gqa' for shared keys."
             )
-        check_heads(self.width, self.heads, self.kv_heads)
 
     def _refuse_under_mla(self) -> None:
         if self.kv_heads is not None:
@@ -162,7 +164,8 @@ class GPT(nn.Module):
             for added in (block.attention.output, block.mlp.down):
                 added.weight.mul_((2 * self.config.layers) ** -0.5)
         nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.normal_(self.embedding.weight, std=0.02)
+        # A tied embedding is the head; one of its own may speak as loudly as a block's output.
+        nn.init.normal_(self.embedding.weight, std=0.02 if self.config.tied else 1.0)
 
     def forward(
         self, tokens: Tensor, targets: Tensor | None = None
