@@ -26,6 +26,7 @@ The browser tests find every explorer of every notebook and try all of its contr
 """
 
 from muon_lab.explorers.descent import DescentExplorer
+from muon_lab.explorers.matrix import MatrixExplorer
 from muon_lab.explorers.polynomial import PolynomialExplorer
 
-__all__ = ["DescentExplorer", "PolynomialExplorer"]
+__all__ = ["DescentExplorer", "MatrixExplorer", "PolynomialExplorer"]

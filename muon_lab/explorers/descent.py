@@ -21,7 +21,7 @@ BETAS |= {"adam": "beta1", "adamw": "beta1"}  # the rules that have one, and its
 INKS = ("blue", "orange", "green")
 STYLES = ("solid", "dashed", "dotted")
 NEAR = 1e-3
-LOWEST = 1e-10  # the loss axis ends here
+LOWEST = 1e-8  # the loss axis ends here
 NO_DECAY = {"muon": {"weight_decay": 0.0}, "adamw": {"weight_decay": 0.0}}
 RACE = {
     "momentum": {"lr": 5e-4, "beta": 0.9},
@@ -172,6 +172,7 @@ class DescentExplorer(Explorer):
         else:
             draw_contours(problem, left)
             left.lines[-1].set_color(palette["text"])
+            left.collections[-1].set(linewidth=0.8, color=palette["faint"], alpha=0.6)
             left.set(xlabel="x", ylabel="y", xlim=problem.window[0], ylim=problem.window[1])
             left.set(title="the way down (★ is the minimum)")
         right.set(xlabel="\nstep", xlim=(-0.03, 1.4), xticks=[], yscale="log")

@@ -45,7 +45,7 @@ def end_labels(
 def step_labels(axes: int, steps: int, limits: Limits, log: bool) -> list[dict]:
     """Number the steps under axes whose x goes from 0 to 1 over all of them."""
     y = at_height(-0.055, limits, log)
-    stride = _round_up(steps / 10)
+    stride = _round_up(steps / (10 if steps <= 20 else 5))
     shown = range(0, steps + 1, stride)
     return [label(axes, k / steps, y, str(k), align="center") for k in shown]
 

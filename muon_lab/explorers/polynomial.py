@@ -19,10 +19,9 @@ from muon_lab.explorers.polynomial_scene import (
     sentences,
     value_marks,
 )
-from muon_lab.explorers.spectra import SPECTRA, singular_values
+from muon_lab.explorers.spectra import OWN, SPECTRA, as_matrix, singular_values
 from muon_lab.polynomials import SCHEDULES
 
-OWN = "your own"
 CUSTOM = "custom"
 
 
@@ -83,10 +82,9 @@ class PolynomialExplorer(Explorer):
         if proposal["value"] is None:
             return None
         try:
-            singular_values(proposal["value"])
+            return as_matrix(proposal["value"])
         except ValueError as wrong:
             raise TraitError(str(wrong)) from None
-        return np.array(proposal["value"], dtype=float)
 
     @validate("tolerance")
     def _check_tolerance(self, proposal):

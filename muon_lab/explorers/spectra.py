@@ -5,17 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+OWN = "your own"
 
-def singular_values(matrix) -> np.ndarray:
-    """Return a matrix's singular values after division by its Frobenius norm, largest first.
+
+def as_matrix(matrix) -> np.ndarray:
+    """Return a matrix as an array of float64.
 
     Raises ValueError for anything but a finite matrix with at least one entry that is not zero.
-
-    >>> singular_values(np.diag([3.0, 4.0])).tolist()
-    [0.8, 0.6]
     """
     try:
-        array = np.asarray(matrix, dtype=float)
+        array = np.array(matrix, dtype=float)
     except (TypeError, ValueError):
         raise ValueError(f"matrix must be an array of real numbers, got {matrix!r:.80}") from None
     if array.ndim != 2 or array.size == 0:
@@ -28,6 +27,18 @@ def singular_values(matrix) -> np.ndarray:
         raise ValueError(f"matrix must be finite, got {wrong} entries that are NaN or infinite")
     if not array.any():
         raise ValueError("matrix is zero everywhere: it has no direction to orthogonalize")
+    return array
+
+
+def singular_values(matrix) -> np.ndarray:
+    """Return a matrix's singular values after division by its Frobenius norm, largest first.
+
+    Raises ValueError as `as_matrix` does.
+
+    >>> singular_values(np.diag([3.0, 4.0])).tolist()
+    [0.8, 0.6]
+    """
+    array = as_matrix(matrix)
     array = array / np.abs(array).max()  # so that no square under- or overflows
     return np.linalg.svd(array / np.linalg.norm(array), compute_uv=False)
 
