@@ -236,7 +236,7 @@ def describe(training: Training) -> dict[str, Any]:
     """Say where and on what a run was made: its provenance."""
     device, corpus = torch.device(training.config.device), training.corpus
     cuda = device.type == "cuda"
-    cpu = f"{processor()}, {torch.get_num_threads()} threads"
+    cpu = f"{processor()}, torch threads: {torch.get_num_threads()}"
     return here() | {
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if cuda else cpu,
