@@ -5,8 +5,9 @@
 .PHONY: help lab test check bench store clean
 
 # The first interpreter on the path that is new enough; `make lab PYTHON=...` names another.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(or $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
+	$$name $(ENOUGH) 2>/dev/null && echo $$name && break; done),python3)
 RUN := .venv/bin/python
 
 # With no display there is no browser to open; as root, Jupyter wants to be asked twice.
@@ -45,17 +46,23 @@ clean:  ## take away the environment and the caches; recorded runs stay
 	@rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
+# torch brings CUDA along on Linux, which takes 8,000; without it 2,000 are enough.
+FREE = $(shell df -Pm . | awk 'END {print $$4}')
+FULL = $(shell test $(FREE) -gt 2000 || echo full)
+
 # .venv/has-lab and .venv/has-test say that an extra of pyproject.toml is installed.
 .venv/has-%: pyproject.toml requirements.lock | .venv/bin/pip
-	@echo "Installing what the course needs into .venv (once, a few minutes) ..."
+	$(if $(FULL),$(error The course takes 2,000 MB of disk, with CUDA 8,000, and $(FREE) are free here))
+	@echo "Installing what the course needs into .venv: once, a few minutes ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$*]' || { \
-		echo; echo "Could not install: the reason stands above, and $$(df -Ph . | awk 'END {print $$4}')" \
-		"of disk is free here. Run the same command again to go on."; exit 1; }
+		echo "Could not install, for the reason above; mend it and ask again, it goes on from here."; \
+		exit 1; }
 	@touch $@
 
 .venv/bin/pip:
-	@test -n "$(PYTHON)" || { echo "Muon Lab needs Python 3.11 or later, and python3 here is" \
-		"$$(python3 --version 2>&1 | head -1). Install one, or name it: make lab PYTHON=..."; exit 1; }
-	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module." \
-		"On Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
+	$(if $(shell "$(PYTHON)" $(ENOUGH) 2>&1 || echo old),$(error Muon Lab needs Python 3.11 or later, \
+		and $(PYTHON) is $(or $(shell "$(PYTHON)" --version 2>/dev/null),missing): install one, \
+		or name it: make lab PYTHON=...))
+	$(if $(shell "$(PYTHON)" -c 'import ensurepip, venv' 2>&1),$(error $(PYTHON) has no venv module: \
+		on Debian and Ubuntu, sudo apt install python3-venv))
 	@"$(PYTHON)" -m venv .venv

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -59,7 +60,7 @@ class Report:
 def examine() -> Report:
     """Look at this machine; takes about two seconds, most of them to load torch."""
     torch = load_torch()
-    findings = [python_version(sys.version_info[:3]), torch_version(torch)]
+    findings = [python_version(sys.version_info[:3]), package(), torch_version(torch)]
     findings += [cores(torch), memory(memory_bytes())]
     if torch:
         findings += [device(torch), bf16(torch)]
@@ -80,6 +81,18 @@ def python_version(version: tuple[int, ...]) -> Finding:
     """Judge the interpreter."""
     mend = "" if version >= (3, 11) else "install Python 3.11 or later, then `make clean lab`"
     return Finding("Python", ".".join(map(str, version)), mend)
+
+
+def package() -> Finding:
+    """Judge whether a notebook's kernel, which starts elsewhere, would find this package."""
+    ask = "import muon_lab; print(muon_lab.__version__, muon_lab.__file__)"
+    # -P: not from the folder that the doctor happens to stand in.
+    answer = subprocess.run([sys.executable, "-P", "-c", ask], capture_output=True, text=True)
+    version, _, place = answer.stdout.strip().partition(" ")
+    if place and Path(place).parent.samefile(Path(__file__).parent):
+        return Finding("Muon Lab", version)
+    seen = "notebooks would find another copy" if place else "notebooks would not find it"
+    return Finding("Muon Lab", f"{seen}: was this folder moved?", "`make clean lab`")
 
 
 def torch_version(torch: ModuleType | None) -> Finding:

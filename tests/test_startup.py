@@ -1,0 +1,203 @@
+"""One list of versions for every way into the project, and a Makefile that speaks plainly."""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parent.parent
+METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCK = {
+    canonicalize_name(name): version
+    for name, version in re.findall(
+        r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), re.M
+    )
+}
+
+
+def needed(package, extras=("",)):
+    """Return the names of all that a package of this environment needs here, itself included."""
+    found, waiting = set(), [(canonicalize_name(package), frozenset({*extras, ""}))]
+    while waiting:
+        asked = waiting.pop()
+        if asked in found:
+            continue
+        found.add(asked)
+        for requirement in map(Requirement, importlib.metadata.requires(asked[0]) or []):
+            marker = requirement.marker
+            if not marker or any(marker.evaluate({"extra": extra}) for extra in asked[1]):
+                name = canonicalize_name(requirement.name)
+                waiting.append((name, frozenset({*requirement.extras, ""})))
+    return {name for name, _ in found}
+
+
+def cuda_part(name):
+    """Tell the packages that torch's own wheel pins exactly, on Linux with CUDA."""
+    return name.startswith(("nvidia-", "cuda-")) or name == "triton"
+
+
+def test_the_lock_names_every_package_that_is_needed():
+    packages = {name for name in needed("muon-lab", ["test"]) if not cuda_part(name)}
+    assert packages - {"muon-lab"} <= LOCK.keys()
+
+
+def test_the_lock_is_what_runs_here():
+    here = {
+        name: importlib.metadata.version(name)
+        for name in needed("muon-lab", ["test"]) & LOCK.keys()
+    }
+    assert {name: Version(version).public for name, version in here.items()} == {
+        name: LOCK[name] for name in here
+    }
+
+
+def test_the_lock_fits_what_the_project_asks_for():
+    project = METADATA["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    asked = [text for texts in lists for text in texts]
+    outside = [Requirement(text) for text in asked if not text.startswith("muon-lab")]
+    assert [str(r) for r in outside if LOCK[canonicalize_name(r.name)] not in r.specifier] == []
+
+
+def test_conda_installs_the_same():
+    lines = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    python, pip = lines[0], lines[-1]["pip"]
+    assert python == f"python={METADATA['project']['requires-python'].removeprefix('>=')}"
+    assert pip == ["-c requirements.lock", "-e .[lab]"]
+    assert "lab" in METADATA["project"]["optional-dependencies"]
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """Make a folder with a space in its name that holds what `make` reads, and no environment."""
+    folder = tmp_path / "muon lab"
+    (folder / "bin").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def fake(path, script):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def make(folder, *arguments, **variables):
+    """Run make with the folder's bin first on the path; return its result with all it said."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "DISPLAY"))}
+    environment |= {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"} | variables
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def installed(folder):
+    """Put the marks of a finished installation into a folder."""
+    fake(folder / ".venv/bin/python", 'echo ran "$@"')
+    for mark in (".venv/bin/pip", ".venv/has-lab", ".venv/has-test"):
+        (folder / mark).touch()
+
+
+def test_help_lists_every_target(clone):
+    targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
+    lines = make(clone).stdout.splitlines()
+    assert [line.split()[1] for line in lines] == targets
+    assert {"help", "lab", "test", "check", "bench", "store", "clean"} <= set(targets)
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "sentence"),
+    [
+        (
+            '[ "$1" = --version ] && echo Python 3.10.13; exit 1',
+            [],
+            "Muon Lab needs Python 3.11 or later, and python3 is Python 3.10.13",
+        ),
+        ("exit 1", ["PYTHON=nosuchpython"], "3.11 or later, and nosuchpython is missing"),
+        (
+            'case "$2" in *venv*) echo No module named ensurepip; exit 1;; esac',
+            [],
+            "python3 has no venv module: on Debian and Ubuntu, sudo apt install python3-venv",
+        ),
+    ],
+)
+def test_a_bad_interpreter_is_said_in_one_sentence(clone, script, options, sentence):
+    for name in ("python3", "python3.13", "python3.12", "python3.11", "python"):
+        fake(clone / "bin" / name, script)
+    result = make(clone, "lab", *options)
+    assert result.returncode != 0
+    assert len(result.stdout.splitlines()) == 1
+    assert sentence in result.stdout
+
+
+def test_a_full_disk_is_said_in_one_sentence_before_anything_is_installed(clone):
+    fake(clone / "bin/df", "echo Available; echo disk 9 9 120 99%")
+    (clone / ".venv/bin").mkdir(parents=True)
+    (clone / ".venv/bin/pip").touch()
+    result = make(clone, "lab")
+    assert result.returncode != 0
+    assert len(result.stdout.splitlines()) == 1
+    assert "takes 2,000 MB of disk, with CUDA 8,000, and 120 are free here" in result.stdout
+
+
+def test_an_installation_that_failed_counts_as_none(clone):
+    fake(clone / ".venv/bin/python", "echo no such index; exit 1")
+    (clone / ".venv/bin/pip").touch()
+    result = make(clone, "lab")
+    assert result.returncode != 0
+    assert "no such index\nCould not install, for the reason above" in result.stdout
+    assert not (clone / ".venv/has-lab").exists()
+
+
+def test_the_next_interpreter_is_taken_where_the_first_is_old(clone):
+    fake(clone / "bin/python3", "exit 1")
+    fake(clone / "bin/python3.13", 'case "$1" in -m) echo made by 3.13; exit 1;; esac')
+    assert "made by 3.13" in make(clone, "lab").stdout
+
+
+def test_a_second_start_installs_nothing(clone):
+    installed(clone)
+    result = make(clone, "lab", DISPLAY=":0")
+    lines = result.stdout.splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["ran", "-m", "muon_lab.doctor"],
+        ["ran", "-m", "jupyterlab"],
+    ]
+    assert "--no-browser" not in result.stdout
+    assert "--ip=127.0.0.1" in lines[1]
+
+
+def test_changed_versions_are_installed(clone):
+    installed(clone)
+    os.utime(clone / "requirements.lock", (4e9, 4e9))
+    assert "ran -m pip install" in make(clone, "lab").stdout
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac always has a display")
+def test_without_a_display_no_browser_is_opened(clone):
+    installed(clone)
+    assert "--no-browser" in make(clone, "lab", WAYLAND_DISPLAY="").stdout
+
+
+@pytest.mark.parametrize("step", ["ruff check", "ruff format", "pytest"])
+def test_a_failure_anywhere_fails_make_test(clone, step):
+    installed(clone)
+    assert make(clone, "test").returncode == 0
+    fake(clone / ".venv/bin/python", f'case "$*" in *"{step}"*) exit 1;; esac')
+    assert make(clone, "test").returncode != 0
