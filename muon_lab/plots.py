@@ -10,6 +10,7 @@ from itertools import cycle
 import numpy as np
 from matplotlib.axes import Axes
 
+from muon_lab.polynomials import Triple, evaluate, fixed_points
 from muon_lab.runs import Run
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN, GREY = (
@@ -24,7 +25,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN, GREY = (
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN, GREY)
 
 
-def draw_contours(problem, ax: Axes, levels: int = 18) -> Axes:
+def draw_contours(problem, ax: Axes, levels: int = 12) -> Axes:
     """Draw the level lines of a `problems.Problem` of the plane, and a star at its minimum.
 
     The lines are evenly spaced in the fourth root of the height above the minimum, so that a narrow
@@ -35,8 +36,10 @@ def draw_contours(problem, ax: Axes, levels: int = 18) -> Axes:
     x, y = (np.linspace(*side, 201) for side in problem.window)
     height = problem.value(np.array(np.meshgrid(x, y))) - problem.value(problem.minimum)  # (y, x)
     root = np.maximum(height, 0) ** 0.25
-    ax.contour(x, y, root, np.linspace(0, root.max(), levels + 1)[1:], colors="#b5b5b5", zorder=0)
-    ax.plot(*problem.minimum, "*", color="black", markersize=12, zorder=1)
+    ax.contour(
+        x, y, root, np.linspace(0, root.max(), levels + 1)[1:], linewidths=0.8, colors="#999999"
+    )
+    ax.plot(*problem.minimum, "*", color="black", markersize=12, zorder=3)
     ax.set(xlim=problem.window[0], ylim=problem.window[1], xlabel="x", ylabel="y")
     return ax
 
@@ -175,6 +178,57 @@ def draw_logits(run: Run, ax: Axes) -> Axes:
         ax.axhline(run.config["tau"], color="black", linestyle="--", linewidth=1, label="τ")
     ax.set(xlabel="step", ylabel="largest logit of each head", yscale="log")
     return name_lines(_plain(ax))
+
+
+# Polynomials.
+
+
+def draw_polynomial(
+    triple: Triple, ax: Axes, start: float | None = None, steps: int = 20, reach: float = 1.3
+) -> Axes:
+    """Draw p(x) = a·x + b·x³ + c·x⁵ on [0, reach], the line y = x, and the points where they meet.
+
+    A filled point attracts (|p'| < 1), a ring repels. With ``start``, also draw where repeating p
+    takes that value: up to the curve, across to the diagonal, and again, until it leaves the Axes.
+    """
+    x = np.linspace(0, reach, 400)
+    ax.plot(x, evaluate(x, triple), color=BLUE, linewidth=1.8, label="p(σ)")
+    ax.plot(x, x, color=GREY, linewidth=1, label="σ")
+    if start is not None:
+        ax.plot(*_staircase(triple, start, steps, reach), color=ORANGE, linewidth=0.9)
+    for point, slope in fixed_points(triple):
+        if point <= reach:
+            fill = "full" if abs(slope) < 1 else "none"
+            ax.plot(point, point, "o", color="black", fillstyle=fill, markersize=7, zorder=4)
+    ax.set(xlim=(0, reach), ylim=(0, reach), xlabel="σ before", ylabel="σ after one step")
+    return name_lines(_plain(ax))
+
+
+def _staircase(triple, start, steps, reach):
+    """Give the corners of the walk between curve and diagonal, shape (2, corners)."""
+    corners = [(start, 0.0)]
+    for _ in range(steps):
+        value = corners[-1][0]
+        if not 0 <= value <= reach:
+            break
+        corners += [(value, evaluate(value, triple)), (evaluate(value, triple),) * 2]
+    return np.array(corners).T
+
+
+def draw_alternation(triple: Triple, points: np.ndarray, ax: Axes) -> Axes:
+    """Draw p - 1 between the first and last of ``points``, and a dot at each of them.
+
+    Dashed lines stand at the largest error up and down; the best polynomial's dots all lie on them,
+    in turn.
+    """
+    x = np.linspace(points[0], points[-1], 600)
+    error = evaluate(x, triple) - 1
+    ax.plot(x, error, color=BLUE, linewidth=1.8)
+    ax.plot(points, evaluate(points, triple) - 1, "o", color=ORANGE, markersize=7)
+    for side in (-1, 1):
+        ax.axhline(side * np.abs(error).max(), color=GREY, linestyle="--", linewidth=1)
+    ax.set(xlabel="σ", ylabel="p(σ) - 1")
+    return _plain(ax)
 
 
 def _plain(ax: Axes) -> Axes:

@@ -7,14 +7,17 @@ from matplotlib.figure import Figure
 
 from muon_lab.descent import descend, sgd
 from muon_lab.plots import (
+    draw_alternation,
     draw_contours,
     draw_curves,
     draw_logits,
     draw_losses,
     draw_path,
+    draw_polynomial,
     draw_runs,
     draw_sweep,
 )
+from muon_lab.polynomials import CONVERGENT, JORDAN, optimal_quintic
 from muon_lab.problems import matrix_problem, rosenbrock, valley
 from muon_lab.runs import Run
 
@@ -136,3 +139,48 @@ def test_negative_logits_stay_on_a_logarithmic_axis(ax):
     draw_logits(make_run("muon", logits=-1.0), ax)
     assert all(line.get_ydata().min() > 0 for line in ax.lines)
     assert texts(ax) == ["Muon"]
+
+
+def drawn_points(ax):
+    """Give (x, whether filled) of every black point."""
+    black = [line for line in ax.lines if line.get_color() == "black"]
+    return [(float(line.get_xdata()[0]), line.get_fillstyle() == "full") for line in black]
+
+
+@pytest.mark.parametrize(
+    ("triple", "wanted"),
+    [
+        (JORDAN, [(0.0, False), (0.868, False), (1.264, False)]),
+        (CONVERGENT, [(0.0, False), (1.0, True)]),
+    ],
+)
+def test_a_polynomials_fixed_points_are_filled_where_they_attract(ax, triple, wanted):
+    draw_polynomial(triple, ax)
+    assert [(round(x, 3), full) for x, full in drawn_points(ax)] == wanted
+    assert sorted(texts(ax)) == ["p(σ)", "σ"]
+
+
+def test_the_walk_goes_to_the_curve_and_to_the_diagonal_in_turn(ax):
+    draw_polynomial((1.5, -0.5, 0.0), ax, start=0.5, steps=2)
+    corners = ax.lines[2].get_xydata()
+    assert corners[:4].tolist() == [
+        [0.5, 0],
+        [0.5, 0.6875],
+        [0.6875, 0.6875],
+        [0.6875, corners[3, 1]],
+    ]
+    assert corners[3, 1] == pytest.approx(1.5 * 0.6875 - 0.5 * 0.6875**3)
+
+
+def test_a_walk_that_escapes_ends_outside_the_axes(ax):
+    draw_polynomial((2.0, 1.0, 0.0), ax, start=0.9, steps=50)
+    assert np.isfinite(ax.lines[2].get_xydata()).all() and len(ax.lines[2].get_xydata()) == 3
+    assert ax.get_ylim() == (0, 1.3)
+
+
+def test_the_best_quintics_errors_take_turns_at_the_dashed_lines(ax):
+    a, b, c = triple = optimal_quintic(0.1, 1.0)
+    turns = np.sort(np.sqrt(np.roots([5 * c, 3 * b, a])))  # where p' = 0
+    draw_alternation(triple, np.array([0.1, *turns, 1.0]), ax)
+    dots, upper = ax.lines[1].get_ydata(), ax.lines[3].get_ydata()[0]
+    np.testing.assert_allclose(dots, upper * np.array([-1, 1, -1, 1]), rtol=1e-4)
