@@ -5,7 +5,9 @@ and no rule of `notebook_rules` is broken.
 """
 
 import argparse
+import base64
 import hashlib
+import io
 import re
 import sys
 import time
@@ -16,6 +18,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from notebook_rules import CHECK_OUTPUT, WIDGET_VIEW, faults
+from PIL import Image
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -89,10 +92,22 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def shrink(notebook: NotebookNode) -> NotebookNode:
+    """Keep 256 colours of each picture, in place: a quarter of the bytes, the same looks."""
+    octree = {"method": Image.Quantize.FASTOCTREE, "dither": Image.Dither.NONE}
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if "image/png" in output.get("data", {}):
+            picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+            small = io.BytesIO()
+            picture.convert("RGB").quantize(256, **octree).save(small, "png", optimize=True)
+            output.data["image/png"] = base64.b64encode(small.getvalue()).decode()
+    return notebook
+
+
 def store(path: Path) -> list[str]:
     """Run, clean and write one notebook; return its faults, and write nothing if it has any."""
     try:
-        notebook = clean(execute(nbformat.read(path, as_version=4), path.parent))
+        notebook = shrink(clean(execute(nbformat.read(path, as_version=4), path.parent)))
     except CellExecutionError as error:
         return [f"a cell failed:\n{TERMINAL_CODE.sub('', str(error))}"]
     found = faults(notebook)

@@ -4,14 +4,18 @@ That every cell runs as it stands, and shows what is stored, is nbval's part of 
 """
 
 import ast
+import base64
 import importlib
+import io
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from notebook_rules import CHECK_OUTPUT, WIDGET_VIEW, code_cells, faults
-from store_notebook import clean, execute
+from PIL import Image
+from store_notebook import clean, execute, shrink
 
 from muon_lab.exercises.exercise import Exercise
 
@@ -197,6 +201,17 @@ def test_cleaning_keeps_pictures_and_drops_what_is_of_one_moment():
     ]
     assert (cell.source, cell.metadata) == ("x", {"tags": [CHECK_OUTPUT]})
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
+
+
+def test_stored_pictures_are_small_and_keep_their_colours():
+    colours = np.random.default_rng(0).choice([[0, 114, 178], [213, 94, 0]], size=(64, 64))
+    sheet = io.BytesIO()
+    Image.fromarray(colours.astype("uint8")).save(sheet, "png", compress_level=0)
+    picture = base64.b64encode(sheet.getvalue()).decode()
+    data = shrink(stored("x", outputs=[shown(image_png=picture)])).cells[-1].outputs[0].data
+    kept = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    assert np.abs(np.array(kept.convert("RGB")).astype(int) - colours).max() <= 8
+    assert len(data["image/png"]) < len(picture) / 4
 
 
 def test_a_cell_keeps_its_id_when_others_come_before_it():
