@@ -172,7 +172,7 @@ class DescentExplorer(Explorer):
         else:
             draw_contours(problem, left)
             left.lines[-1].set_color(palette["text"])
-            left.collections[-1].set(linewidth=0.8, color=palette["faint"], alpha=0.6)
+            left.collections[-1].set(linewidth=0.8, edgecolor=palette["faint"], alpha=0.6)
             left.set(xlabel="x", ylabel="y", xlim=problem.window[0], ylim=problem.window[1])
             left.set(title="the way down (★ is the minimum)")
         right.set(xlabel="\nstep", xlim=(-0.03, 1.4), xticks=[], yscale="log")
