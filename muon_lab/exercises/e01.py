@@ -1,8 +1,12 @@
 """Exercises of notebook 01: descent, momentum and the narrow valley."""
 
+from functools import partial
+
 import numpy as np
 
+from muon_lab.descent import descend, momentum
 from muon_lab.exercises.exercise import Exercise, Mistake, itself
+from muon_lab.problems import valley
 
 q1 = Exercise(
     question="Above which learning rate does gradient descent leave valley(condition=400)?",
@@ -161,7 +165,6 @@ q5 = Exercise(
     cases=[(25.0,), (4.0,), (1.0,), (10000.0,)],
     starter="""\
 def best_ball(condition):
-    root = np.sqrt(condition)
     lr = ____
     beta = ____
     return lr, beta
@@ -170,8 +173,8 @@ def best_ball(condition):
 e01.q5.check(best_ball)""",
     hints=[
         "With s = √beta the two edges are lr·1 = (1 - s)² and lr·condition = (1 + s)².",
-        "Divide one edge by the other and take the root: root = (1 + s)/(1 - s). Solve for s.",
-        "s = (root - 1)/(root + 1); beta is its square, and lr = (1 - s)².",
+        "Divide one edge by the other, take the root: √condition = (1 + s)/(1 - s). Solve for s.",
+        "With root = √condition: s = (root - 1)/(root + 1); beta is its square, and lr = (1 - s)².",
     ],
     mistakes=[
         Mistake(
@@ -195,11 +198,50 @@ e01.q5.check(best_ball)""",
 )
 
 
+def roll(lr1, beta1):
+    path = descend(valley(25), partial(momentum, lr=lr1, beta=beta1), 25)
+    if path.values[-1] > path.values[0]:
+        return "leaves"
+    if min(path.values) <= 1e-3:
+        return "arrives"
+    return "swings" if path.points[:, 0].max() > 0.4 else "creeps"
+
+
 q6 = Exercise(
+    question="Set lr and β so that the height falls below 0.001 within 25 steps.",
+    reference={"lr1": 1 / 9, "beta1": 4 / 9},
+    starter="e01.q6.check(explorer)",
+    filled="explorer.lr1, explorer.beta1 = 1 / 9, 4 / 9\ne01.q6.check(explorer)",
+    observe=roll,
+    start={"lr1": 0.01, "beta1": 0.9},
+    hints=[
+        "First find an lr that crosses the valley quickly, then take memory away until it stops "
+        "swinging past the star.",
+        "You derived the best pair above: best_ball(25).",
+    ],
+    mistakes=[
+        Mistake(
+            {"lr1": 0.2, "beta1": 0.5},
+            "The ball leaves the valley: it ends higher than it began. Take a smaller lr.",
+        ),
+        Mistake(
+            {"lr1": 0.05, "beta1": 0.95},
+            "The ball rolls past the star and swings back: it remembers too long. Lower β.",
+        ),
+        Mistake(
+            {"lr1": 0.02, "beta1": 0.1},
+            "The ball still creeps along the floor when the steps are over. Raise lr, or β.",
+        ),
+    ],
+    because="There is a small island of settings that arrive, round lr = 1/9 and β = 4/9.",
+)
+
+
+q7 = Exercise(
     question="The condition number grows 4 times: how many times more steps, walker and ball?",
     reference=(4, 2),
-    starter="more_steps = (____, ____)  # (walker, ball)\ne01.q6.check(more_steps)",
-    filled="more_steps = (4, 2)  # (walker, ball)\ne01.q6.check(more_steps)",
+    starter="more_steps = (____, ____)  # (walker, ball)\ne01.q7.check(more_steps)",
+    filled="more_steps = (4, 2)  # (walker, ball)\ne01.q7.check(more_steps)",
     observe=itself,
     hints=[
         "The walker's factor is (κ - 1)/(κ + 1), about 1 - 2/κ: the steps it needs grow like κ.",
