@@ -1,24 +1,27 @@
 """Muon for torch: momentum, made orthogonal matrix by matrix; AdamW for everything else.
 
 The rule is `muon_update_`, a function of tensors. The class `Muon` keeps the state, and hands that
-function matrices of one shape at a time, so that they are orthogonalized together as one stack.
-`split_parameters` says which parameters of a model are matrices to orthogonalize.
+function parameters of one shape at a time, so that they are orthogonalized together as a stack.
+`split_parameters` (in `split`) says which parameters of a model are matrices to orthogonalize.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adamw import adamw
 
-from muon_lab.orthogonalize import newton_schulz, newton_schulz_gram
-from muon_lab.polynomials import JORDAN, AnySchedule
+from muon_lab.orthogonalize import newton_schulz_fast
+from muon_lab.polynomials import JORDAN, AnySchedule, resolve
+from muon_lab.split import split_parameters
+
+__all__ = ["Muon", "matrix_shape", "muon_update_", "split_parameters", "update_scale"]
 
 Scale = Literal["original", "match_rms_adamw", "spectral_unclamped"]
-ADAMW_DEFAULTS = {"betas": (0.9, 0.999), "eps": 1e-8}
+STACK = 2**26  # numbers stepped at once: bounds the memory that stacking takes
 
 
 def muon_update_(
@@ -26,13 +29,13 @@ def muon_update_(
     lr: float, weight_decay: float, momentum: float, nesterov: bool, scale: float,
     orthogonalize: Callable[[Tensor], Tensor],
 ) -> None:  # fmt: skip
-    """Step same-shaped parameters (..., m, n) in place; ``buffers`` are their momenta.
+    """Step parameters of one shape in place; ``buffers`` are their momenta, also updated.
 
-    The decay uses the unscaled ``lr``, as torch.optim.Muon's does. No gradient is written to.
+    The decay takes the unscaled ``lr``, as torch.optim.Muon's does. No gradient is written to.
     """
     torch._foreach_lerp_(buffers, grads, 1 - momentum)  # B ← μB + (1 - μ)g
     directions = torch._foreach_lerp(grads, buffers, momentum) if nesterov else buffers
-    updates = orthogonalize(torch.stack(directions)).to(params[0].dtype)  # (k, ..., m, n)
+    updates = orthogonalize(torch.stack(directions)).to(params[0].dtype)  # (k, *shape)
     torch._foreach_mul_(params, 1 - lr * weight_decay)
     torch._foreach_add_(params, updates.unbind(), alpha=-lr * scale)
 
@@ -64,16 +67,31 @@ def matrix_shape(
     >>> matrix_shape((64, 3, 7, 7)), matrix_shape((8, 64, 32)), matrix_shape((96, 64), heads=4)
     ((64, 147), (8, 64, 32), (4, 24, 64))
     """
-    if kernels or (kernels is None and len(shape) > 3):
+    if len(shape) > 2 and (kernels or (kernels is None and len(shape) > 3)):
         shape = (shape[0], math.prod(shape[1:]))
     if heads is not None:
         *stack, rows, columns = shape
+        if heads < 1 or rows % heads:
+            raise ValueError(f"heads={heads} does not divide {rows} rows into equal matrices")
         shape = (*stack, heads, rows // heads, columns)
     return tuple(shape)
 
 
 class Muon(torch.optim.Optimizer):
-    """torch.optim.Muon with more shapes, schedules and groups, and one step for a whole model."""
+    """torch.optim.Muon, faster, for more shapes and schedules, and with AdamW for the rest.
+
+    Arguments and defaults are torch's. Beyond it ``ns_coefficients`` may be a schedule's name or a
+    table with a triple for each step, which then runs to its end where ``ns_steps`` is left at 5;
+    and ``adjust_lr_fn`` may be "spectral_unclamped". ``ns_dtype`` is what to iterate in.
+
+    A parameter group may override each of these, and may set ``use_muon=False`` (AdamW, with its
+    ``betas`` and ``eps``), ``heads`` and ``kernels`` (see `matrix_shape`).
+
+    >>> model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Linear(32, 8))
+    >>> optimizer = Muon(split_parameters(model), lr=0.02)
+    >>> model(torch.ones(64)).sum().backward()
+    >>> optimizer.step()
+    """
 
     def __init__(
         self,
@@ -90,27 +108,25 @@ class Muon(torch.optim.Optimizer):
         maximize: bool = False,
         ns_dtype: torch.dtype | None = None,
     ) -> None:
-        """Collect groups; each may override any option, and set use_muon, heads, kernels, betas."""
-        options = {
-            "lr": lr,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "nesterov": nesterov,
-            "ns_coefficients": ns_coefficients,
-            "eps": eps,
-            "ns_steps": ns_steps,
-            "adjust_lr_fn": adjust_lr_fn,
-            "maximize": maximize,
-            "ns_dtype": ns_dtype,
-        }
-        extra = {"use_muon": True, "kernels": None, "heads": None, "betas": (0.9, 0.999)}
-        super().__init__(params, options | extra)
+        """Collect the groups; refuse what cannot work, and say what would."""
+        options = dict(
+            lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
+            ns_coefficients=ns_coefficients, eps=eps, ns_steps=ns_steps,
+            adjust_lr_fn=adjust_lr_fn, maximize=maximize, ns_dtype=ns_dtype,
+            use_muon=True, heads=None, kernels=None, betas=(0.9, 0.999),
+        )  # fmt: skip
+        super().__init__(params, options)
 
     def add_param_group(self, param_group: dict) -> None:
-        """Add a group; one with use_muon=False follows AdamW, with its own betas and eps."""
-        if not param_group.get("use_muon", True):
-            param_group = ADAMW_DEFAULTS | param_group
+        """Add a group. AdamW's ``eps`` is 1e-8 unless the group has its own."""
+        if isinstance(param_group, dict) and not param_group.get("use_muon", True):
+            param_group = {"eps": 1e-8} | param_group
         super().add_param_group(param_group)
+        try:
+            _check(self.param_groups[-1])
+        except (TypeError, ValueError):
+            self.param_groups.pop()
+            raise
 
     def __setstate__(self, state: dict) -> None:
         """Restore; a group saved by torch.optim.Muon lacks the options that only this class has."""
@@ -122,83 +138,90 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable | None = None):
         """Update every parameter that has a gradient; return the closure's loss."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None and p.numel() > 0]
+            if any(p.is_complex() for p in params):
+                raise RuntimeError("Muon does not support complex parameters; give it real ones")
+            if any(p.grad.is_sparse for p in params):
+                raise RuntimeError("Muon does not support sparse gradients; use sparse=False")
             (self._step_muon if group["use_muon"] else self._step_adamw)(params, group)
         return loss
 
     def _step_muon(self, params: list[Tensor], group: dict) -> None:
-        buckets = defaultdict(list)
-        for p in params:
-            state = self.state[p]
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(p.grad)
-            shape = matrix_shape(p.shape, group["kernels"], group["heads"])
-            buckets[shape, p.dtype, p.device].append(p)
-        lr = float(group["lr"])
-        for (shape, *_), bucket in buckets.items():
+        rule = {k: group[k] for k in ("weight_decay", "momentum", "nesterov")}
+        for bucket in _same_shaped(params):
+            shape = matrix_shape(bucket[0].shape, group["kernels"], group["heads"])
+            states = [self.state[p] for p in bucket]
+            for p, state in zip(bucket, states, strict=True):
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(p.grad)
             muon_update_(
-                [p.view(shape) for p in bucket],
-                [(-p.grad if group["maximize"] else p.grad).reshape(shape) for p in bucket],
-                [self.state[p]["momentum_buffer"].view(shape) for p in bucket],
-                lr=lr,
-                weight_decay=group["weight_decay"],
-                momentum=group["momentum"],
-                nesterov=group["nesterov"],
+                bucket,
+                [-p.grad if group["maximize"] else p.grad for p in bucket],
+                [state["momentum_buffer"] for state in states],
+                lr=float(group["lr"]),
                 scale=update_scale(*shape[-2:], group["adjust_lr_fn"]),
-                orthogonalize=lambda stack: orthogonalize(stack, group),
+                orthogonalize=lambda stack, shape=shape: _in_shape(stack, shape, group),
+                **rule,
             )
 
     def _step_adamw(self, params: list[Tensor], group: dict) -> None:
         states = [self.state[p] for p in params]
         for p, state in zip(params, states, strict=True):
             if not state:
-                state["step"] = torch.tensor(0.0)
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
-        beta1, beta2 = group["betas"]
+                state |= {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(p)}
+                state["exp_avg_sq"] = torch.zeros_like(p)
+        averages = ([s[name] for s in states] for name in ("exp_avg", "exp_avg_sq"))
         adamw(
-            params, [p.grad for p in params],
-            [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states], [],
-            [s["step"] for s in states],
-            amsgrad=False, beta1=beta1, beta2=beta2, lr=group["lr"],
+            params, [p.grad for p in params], *averages, [], [s["step"] for s in states],
+            amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"],
             weight_decay=group["weight_decay"], eps=group["eps"], maximize=group["maximize"],
         )  # fmt: skip
 
 
-def orthogonalize(stack: Tensor, group: dict) -> Tensor:
-    """Orthogonalize a stack (..., m, n) as a group's options say, in its dtype for that."""
-    short, long = sorted(stack.shape[-2:])
-    form = newton_schulz_gram if long >= 2 * short else newton_schulz
-    dtype = group["ns_dtype"] or torch.bfloat16
-    # torch's default of five steps stands for a table's own length.
+def _in_shape(stack: Tensor, shape: Sequence[int], group: dict) -> Tensor:
+    """Orthogonalize parameters (k, *p.shape), each seen as matrices of ``shape``."""
+    # torch's default of five steps stands for the length of a table, if there is one.
     steps = None if group["ns_steps"] == 5 else group["ns_steps"]
-    return form(stack.to(dtype), group["ns_coefficients"], steps, group["eps"])
+    matrices = stack.reshape(-1, *shape[-2:])
+    options = group["ns_coefficients"], steps, group["eps"], group["ns_dtype"]
+    return newton_schulz_fast(matrices, *options).reshape(stack.shape)
 
 
-def split_parameters(model: nn.Module) -> list[dict]:
-    """Return parameter groups for `Muon`: hidden matrices first, then those for AdamW."""
-    embeddings = {id(m.weight): m for m in model.modules() if isinstance(m, nn.Embedding)}
-    layers = nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d
-    hidden = {
-        id(m.weight): name for name, m in model.named_modules()
-        if isinstance(m, layers) and id(m.weight) not in embeddings
-    }  # fmt: skip
-    last = [m for m in model.children() if sum(p.numel() for p in m.parameters())]
-    if last and isinstance(last[-1], nn.Linear):
-        hidden.pop(id(last[-1].weight), None)
-    groups = [
-        {"params": [], "names": [], "use_muon": True, "kernels": True},
-        {"params": [], "names": [], "use_muon": False},
-    ]
-    for name, p in model.named_parameters():
-        group = groups[id(p) not in hidden]
-        group["params"].append(p)
-        group["names"].append(name)
-    return groups
+def _same_shaped(params: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Sort parameters into lists of one shape, dtype and device, of at most STACK numbers each."""
+    alike = defaultdict(list)
+    for p in params:
+        alike[p.shape, p.dtype, p.device].append(p)
+    for same in alike.values():
+        count = max(1, STACK // same[0].numel())
+        yield from (same[i : i + count] for i in range(0, len(same), count))
 
 
-__all__ = ["Muon", "matrix_shape", "muon_update_", "split_parameters", "update_scale"]
+def _check(group: dict) -> None:
+    """Raise ValueError, or TypeError for a wrong kind, for options or shapes that cannot work."""
+    if isinstance(group["lr"], Tensor) and group["lr"].numel() != 1:
+        raise ValueError("Tensor lr must be 1-element")
+    words = {"lr": "Learning rate", "momentum": "momentum", "weight_decay": "weight decay"}
+    for option, word in words.items():
+        if not group[option] >= 0:
+            raise ValueError(f"{word} should be >= 0 but is: {group[option]}")
+    if not all(0 <= beta < 1 for beta in group["betas"]):
+        raise ValueError(f"betas should be in [0, 1) but are: {group['betas']}")
+    rule = group["adjust_lr_fn"]
+    if rule not in (None, *get_args(Scale)):
+        known = ", ".join(get_args(Scale))
+        raise ValueError(f"Adjust learning rate function {rule} is not supported: use {known}")
+    resolve(group["ns_coefficients"], group["ns_steps"])
+    names = group.get("names", group.get("param_names", range(len(group["params"]))))
+    for name, p in zip(names, group["params"], strict=True):
+        if group["use_muon"] and p.ndim < 2:
+            raise ValueError(
+                f"Muon only supports 2D parameters, and stacks of them: parameter {name!r} has "
+                f"shape {tuple(p.shape)}. Put it in a group with use_muon=False, or let "
+                "muon_lab.muon.split_parameters(model) make the groups"
+            )
+        if group["use_muon"]:
+            matrix_shape(p.shape, group["kernels"], group["heads"])
