@@ -19,14 +19,22 @@ To write one, subclass `explorer.Explorer`:
    pure function, and finite at every setting.
 4. ``options(name)``: the names that a `Choice` offers.
 5. ``_esm = script("kernel.js")``, whose picture is computed in Python; or a file of your own that
-   ends in ``export default { render: explorer({...}) }`` (see canvas.js) and may compute in the
+   ends in ``export default { render: explorer({...}) }`` (see explorer.js) and may compute in the
    browser or let a point be dragged.
 
 The browser tests find every explorer of every notebook and try all of its controls.
 """
 
+from muon_lab.explorers.clipping import ClipExplorer
 from muon_lab.explorers.descent import DescentExplorer
+from muon_lab.explorers.logits import LogitExplorer
 from muon_lab.explorers.matrix import MatrixExplorer
 from muon_lab.explorers.polynomial import PolynomialExplorer
 
-__all__ = ["DescentExplorer", "MatrixExplorer", "PolynomialExplorer"]
+__all__ = [
+    "ClipExplorer",
+    "DescentExplorer",
+    "LogitExplorer",
+    "MatrixExplorer",
+    "PolynomialExplorer",
+]
