@@ -72,11 +72,7 @@ def train(
     else:
         training.samples["before"] = write_text(training.model, config.sample)
         validate_(training)
-    about = describe(training)
-    stream = batches(
-        training.corpus.train, batch=config.batch, context=config.context, seed=config.seed,
-        start=training.step * config.accumulate,
-    )  # fmt: skip
+    about, stream = describe(training), stream_of(training)
     bar = tqdm(total=config.steps, initial=training.step, disable=not progress, unit="step")
     with bar:
         while training.step < config.steps:
@@ -121,6 +117,14 @@ def make_optimizer(model: GPT, config: TrainConfig) -> torch.optim.Optimizer:
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
     return optimizer
+
+
+def stream_of(training: Training) -> Batches:
+    """Return the seed's batches from the first that the training has not yet read."""
+    config = training.config
+    done = training.step * config.accumulate
+    size = {"batch": config.batch, "context": config.context}
+    return batches(training.corpus.train, **size, seed=config.seed, start=done)
 
 
 def lr_factor(step: int, steps: int, schedule: str) -> float:
@@ -288,6 +292,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for config in configs:
         try:
             run = train(config, checkpoint=given.checkpoint, resume=given.resume)
+        except KeyboardInterrupt:
+            kept = "go on with --resume" if given.checkpoint else "without --checkpoint it is lost"
+            print(f"interrupted: {kept}", file=sys.stderr)
+            return 130
         except (ValueError, FloatingPointError) as error:
             failed += 1
             print(f"{config.command()}\n  stopped: {error}", file=sys.stderr)

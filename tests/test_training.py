@@ -244,3 +244,20 @@ def test_a_single_run_is_saved_under_the_name_given(book, tmp_path):
         main([*SIZES, "--steps", "2", "--corpus", book, "--save", str(tmp_path / "mine.json")]) == 0
     )
     assert load(tmp_path / "mine.json").config["steps"] == 2
+
+
+def test_a_corpus_that_is_not_there_ends_with_one_sentence(tmp_path, capsys):
+    assert main(["--preset", "tiny", "--corpus", str(tmp_path / "nowhere")]) == 1
+    said = capsys.readouterr().err
+    assert "there is no such file or folder" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_interrupted_run_says_how_to_go_on(book, tmp_path, capsys, monkeypatch, asked):
+    def interrupted(state, stream):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train_step_", interrupted)
+    options = ["--checkpoint", str(tmp_path / "state.pt")] if asked else []
+    assert main([*SIZES, "--corpus", book, *options]) == 130
+    assert ("go on with --resume" if asked else "is lost") in capsys.readouterr().err

@@ -1,0 +1,183 @@
+"""Exercises of notebook 07: what a training run costs, and what may be claimed of it."""
+
+import math
+from statistics import mean, pstdev, stdev
+
+import numpy as np
+
+from muon_lab.exercises.exercise import Exercise, Mistake, itself
+
+q1 = Exercise(
+    question="At most what share of the forward and backward pass does Newton-Schulz add here?",
+    reference=0.3125,
+    starter="share = ____\ne07.q1.check(share)",
+    filled="share = 5 * 128 / (16 * 128)\ne07.q1.check(share)",
+    observe=itself,
+    tolerance=0.01,
+    hints=[
+        "The bound is T · m / B: steps of the iteration, smaller side of a matrix, bytes a batch.",
+        "T = 5. Every hidden matrix has a smaller side of 128. A batch is 16 sequences of 128.",
+    ],
+    mistakes=[
+        Mistake(5 * 768 / 524_288, "That is NanoGPT's 0.7 %: width 768 and half a million tokens."),
+        Mistake(128 / 2048, "One step of the iteration costs that; Muon takes five."),
+        Mistake(5 * 512 / 2048, "512 is the MLP's larger side. The iteration runs on the smaller."),
+        Mistake(5 * 128 / 16, "B counts every byte of the batch: 16 sequences of 128 bytes each."),
+        Mistake(5 * 128 / 128, "That is one sequence. The batch has 16, and all share the update."),
+    ],
+    because="5 · 128 / 2048 = 31 %: a small batch makes Muon dear, and a large one makes it cheap.",
+)
+
+
+def state_numbers(hidden, rest):
+    adamw = 2 * (hidden + rest)
+    muon = hidden + 2 * rest
+    return adamw, muon
+
+
+q2 = Exercise(
+    question="How many numbers of state do AdamW and Muon keep?",
+    reference=state_numbers,
+    cases=[(786_432, 66_688), (10, 1), (1, 10), (0, 5)],
+    starter="""\
+def state_numbers(hidden, rest):
+    adamw = ____
+    muon = ____
+    return adamw, muon
+
+
+e07.q2.check(state_numbers)""",
+    hints=[
+        "AdamW keeps two averages a parameter: of the gradient and of its square.",
+        "Muon keeps one momentum for each parameter of a hidden matrix. And the others?",
+        "Embedding, head and gains are AdamW's under Muon too: two numbers each.",
+    ],
+    mistakes=[
+        Mistake(
+            lambda hidden, rest: (2 * (hidden + rest), hidden + rest),
+            "Under Muon the embedding, the head and the gains still go by AdamW, with two each.",
+        ),
+        Mistake(
+            lambda hidden, rest: (hidden + rest, hidden + 2 * rest),
+            "AdamW keeps two numbers a parameter: an average of g and one of g².",
+        ),
+        Mistake(
+            lambda hidden, rest: (2 * (hidden + rest), 2 * hidden + rest),
+            "The other way round: one number for the hidden matrices, two for the rest.",
+        ),
+        Mistake(
+            lambda hidden, rest: (3 * (hidden + rest), 2 * hidden + 3 * rest),
+            "That counts the parameters too. State is what the optimizer keeps besides them.",
+        ),
+    ],
+    because="Almost all parameters are in hidden matrices, so Muon keeps little more than half.",
+)
+
+
+def bytes_to_loss(read, losses, target):
+    after = int(np.argmax(losses <= target))
+    before = after - 1
+    share = (losses[before] - target) / (losses[before] - losses[after])
+    return read[before] + share * (read[after] - read[before])
+
+
+def next_validation(read, losses, target):
+    return read[int(np.argmax(losses <= target))]
+
+
+def last_validation(read, losses, target):
+    return read[int(np.argmax(losses <= target)) - 1]
+
+
+def nearest_validation(read, losses, target):
+    return read[int(np.argmin(np.abs(losses - target)))]
+
+
+def share_of_wrong_side(read, losses, target):
+    after = int(np.argmax(losses <= target))
+    share = (target - losses[after]) / (losses[after - 1] - losses[after])
+    return read[after - 1] + share * (read[after] - read[after - 1])
+
+
+q3 = Exercise(
+    question="After how many bytes did the validation loss first reach the target?",
+    reference=bytes_to_loss,
+    cases=[
+        (np.array([0.0, 100.0, 200.0, 300.0]), np.array([5.5, 3.0, 2.0, 1.8]), 2.25),
+        (np.array([0.0, 10.0, 40.0]), np.array([4.0, 3.0, 1.0]), 3.9),
+        (np.array([0.0, 100.0, 200.0, 300.0]), np.array([5.5, 3.0, 2.0, 2.5]), 2.1),
+    ],
+    starter="""\
+def bytes_to_loss(read, losses, target):
+    after = int(np.argmax(losses <= target))  # the first validation at or below the target
+    before = after - 1
+    share = ____  # how far from before to after the target lies: 0 … 1
+    return ____
+
+
+e07.q3.check(bytes_to_loss)""",
+    hints=[
+        "Between two validations take the loss as a straight line.",
+        "share = (losses[before] - target) / (losses[before] - losses[after]).",
+        "Go that share of the way from read[before] to read[after].",
+    ],
+    mistakes=[
+        Mistake(next_validation, "That waits for the next validation; the loss got there earlier."),
+        Mistake(last_validation, "There the loss was still above the target."),
+        Mistake(nearest_validation, "The nearest validation need not be past the target. Draw it."),
+        Mistake(
+            share_of_wrong_side,
+            "Your share is measured from the later validation; begin at the earlier one.",
+        ),
+    ],
+    because="The same reading for every run: it favours neither, however rare validations are.",
+)
+
+
+def standard_errors(adamw, muon):
+    gap = mean(adamw) - mean(muon)
+    return gap / math.sqrt((stdev(adamw) ** 2 + stdev(muon) ** 2) / len(muon))
+
+
+q4 = Exercise(
+    question="How many standard errors is the gap between two optimizers' final losses?",
+    reference=standard_errors,
+    cases=[
+        ([1.83, 1.86, 1.82], [1.71, 1.75, 1.70]),
+        ([2.0, 2.4, 1.9], [1.9, 2.1, 2.2]),
+        ([1.0, 1.5], [2.0, 2.1]),
+    ],
+    starter="""\
+def standard_errors(adamw, muon):
+    gap = mean(adamw) - mean(muon)
+    return gap / ____
+
+
+e07.q4.check(standard_errors)""",
+    hints=[
+        "stdev(adamw) says how far one seed strays. How far does a mean of n seeds stray?",
+        "A mean of n seeds strays by σ / √n, and independent errors add as squares.",
+        "√((σ_adamw² + σ_muon²) / n), with n = len(muon).",
+    ],
+    mistakes=[
+        Mistake(
+            lambda a, m: (mean(a) - mean(m)) / math.hypot(stdev(a), stdev(m)),
+            "That is the spread of a single pair of seeds. A mean of n seeds strays √n less.",
+        ),
+        Mistake(
+            lambda a, m: (
+                (mean(a) - mean(m)) / math.sqrt((pstdev(a) ** 2 + pstdev(m) ** 2) / len(m))
+            ),
+            "With so few seeds, divide the squares by n - 1: stdev, not pstdev.",
+        ),
+        Mistake(
+            lambda a, m: (mean(a) - mean(m)) / (stdev(m) / math.sqrt(len(m))),
+            "AdamW's mean strays too: both spreads belong in the error.",
+        ),
+        Mistake(
+            lambda a, m: (mean(a) - mean(m)) / ((stdev(a) + stdev(m)) / math.sqrt(len(m))),
+            "Independent errors do not add up straight: add their squares, then take the root.",
+        ),
+    ],
+    because="Beyond three of them the gap is hardly luck; below, more seeds or no claim.",
+)
