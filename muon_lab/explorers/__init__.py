@@ -13,7 +13,8 @@ To write one, subclass `explorer.Explorer`:
 1. Declare each moving value as a `Slider`, `Count`, `Choice` or `Toggle`, list their names in
    ``moving`` in the order shown, and those that change the still axes in ``redraws``.
 2. ``draw_axes(figure, palette)``: draw what stands still with matplotlib, limits fixed; return the
-   axes. ``size`` is the figure's, in inches of 100 CSS pixels.
+   axes. ``size`` is the figure's, in inches of 100 CSS pixels; ``same_axes = True`` says that this
+   drawing hangs on ``redraws`` alone, so that a second explorer may share it.
 3. ``compute()``: return a `Scene` of marks (`marks.line`, `dots`, `band`, `label`; their first
    argument counts the axes), sentences by name, and the ``result`` dict. Keep it a thin call of a
    pure function, and finite at every setting.

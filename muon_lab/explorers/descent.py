@@ -1,5 +1,6 @@
 """The descent explorer: up to three update rules race down one problem, from a start to drag."""
 
+import functools
 from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, NamedTuple
@@ -72,6 +73,11 @@ def sentence(found: dict) -> str:
     return head + tail + f"first within {NEAR:g} of the least after {found['steps_to']}."
 
 
+@functools.cache
+def _standard(name: str) -> Problem:
+    return PROBLEMS[name]()
+
+
 def _lane_traits(dash: str, ink: str) -> tuple[Choice, Slider, Slider]:
     """Make the three controls of one lane, in its line's colour."""
     return (
@@ -120,10 +126,9 @@ class DescentExplorer(Explorer):
     plane = Bool(True).tag(sync=True)
 
     def __init__(self, problem="rosenbrock", rules=RACE, *, start=None, keywords=None, **values):
-        self._problems: dict[str, Problem] = {}
-        if isinstance(problem, Problem):
-            self._problems[problem.name] = problem
-            problem = problem.name
+        self._own = {problem.name: problem} if isinstance(problem, Problem) else {}
+        problem = problem.name if self._own else problem
+        self.same_axes = not self._own  # another problem of your own may have this one's name
         self._keywords = NO_DECAY if keywords is None else dict(keywords)
         self._runs: dict = {}
         values = {"problem": problem} | lane_values(rules) | values
@@ -132,14 +137,12 @@ class DescentExplorer(Explorer):
         super().__init__(title="Update rules down a problem", **values)
 
     def _problem(self, name: str) -> Problem:
-        if name not in self._problems:
-            self._problems[name] = PROBLEMS[name]()
-        return self._problems[name]
+        return self._own.get(name) or _standard(name)
 
     def options(self, name: str) -> list[str]:
         """List the problems, or the rules."""
         if name == "problem":
-            return list(dict.fromkeys([*self._problems, *PROBLEMS]))
+            return list(dict.fromkeys([*self._own, *PROBLEMS]))
         return [*RULES, NONE]
 
     def limits(self, name: str):
@@ -196,6 +199,8 @@ class DescentExplorer(Explorer):
             found[number] = summarise(problem, lane, path)
         self._runs = runs
         readouts = {f"lane{n}": sentence(found[n]) if n in found else "" for n in self.lanes}
+        if not found:
+            readouts["lane1"] = "No rule is chosen."
         return Scene(lane_marks(problem, found, self.steps), readouts, found, self._idle())
 
     def _lane(self, number: int) -> Lane | None:

@@ -12,11 +12,12 @@ from muon_lab.explorers.controls import Choice, Count, Slider, Toggle
 from muon_lab.explorers.marks import backdrop, picture, to_buffers
 
 HERE = Path(__file__).parent
+SHARED = ("canvas.js", "controls.js", "explorer.js")
 
 
 def script(name: str) -> str:
-    """Join the shared canvas and one explorer's own JavaScript into the one module a widget has."""
-    return "\n".join((HERE / part).read_text("utf-8") for part in ("canvas.js", name))
+    """Join the shared JavaScript and one explorer's own into the one module that a widget has."""
+    return "\n".join((HERE / part).read_text("utf-8") for part in (*SHARED, name))
 
 
 class Scene(NamedTuple):
@@ -39,6 +40,8 @@ class Explorer(anywidget.AnyWidget):
     moving: ClassVar[tuple[str, ...]] = ()  # the traits with a control, in the order shown
     redraws: ClassVar[tuple[str, ...]] = ()  # those that change what stands still
     size: ClassVar[tuple[float, float]] = (7.6, 3.4)  # of the picture, in inches of 100 pixels
+    same_axes: ClassVar[bool] = False  # True where draw_axes reads nothing but ``redraws``
+    _drawn: ClassVar[dict[tuple, dict]] = {}
 
     title = Unicode().tag(sync=True)
     controls = List().tag(sync=True)
@@ -55,7 +58,7 @@ class Explorer(anywidget.AnyWidget):
         super().__init__(**values)
         self.controls = self.all_controls()
         self.starting = {name: getattr(self, name) for name in self.moving}
-        self.backdrop = backdrop(self.draw_axes, self.size)
+        self._stand_still()
         self._recompute()
         self.observe(self._moved, names=list(self.moving))
 
@@ -94,8 +97,15 @@ class Explorer(anywidget.AnyWidget):
 
     def _moved(self, change) -> None:
         if change.name in self.redraws:
-            self.backdrop = backdrop(self.draw_axes, self.size)
+            self._stand_still()
         self._recompute()
+
+    def _stand_still(self) -> None:
+        key = (type(self).__name__, *(getattr(self, name) for name in self.redraws))
+        drawn = (self.same_axes and self._drawn.get(key)) or backdrop(self.draw_axes, self.size)
+        if self.same_axes:
+            self._drawn[key] = drawn
+        self.backdrop = drawn
 
     def _recompute(self) -> None:
         scene = self.compute()

@@ -117,8 +117,8 @@ def sentences(found: dict, towards: float, spectra: dict[str, np.ndarray]) -> di
     first, second = found["stretches"]
     mirror = " and mirror" if found["mirrors"] else ""
     parts = (
-        f"The matrix is: rotate by {found['first_angle']:.0f}°, stretch by {first:.3g} and "
-        f"{second:.3g}, rotate by {found['last_angle']:.0f}°{mirror}."
+        f"The matrix is: rotate by {_degrees(found['first_angle'])}, stretch by {first:.3g} and "
+        f"{second:.3g}, rotate by {_degrees(found['last_angle'])}{mirror}."
     )
     now = " and ".join(f"{stretch:.3g}" for stretch in found["blend_stretches"])
     flat = found["polar_factor"]
@@ -132,6 +132,10 @@ def sentences(found: dict, towards: float, spectra: dict[str, np.ndarray]) -> di
         "now": f"At {towards:.2f} of the way the stretches are {now}. {goal}",
         "ranks": f"Stable rank of each step, of {count} directions: {ranks}.",
     }
+
+
+def _degrees(angle: float) -> str:
+    return f"{angle:.0f}°".replace("-", "−")
 
 
 class MatrixExplorer(Explorer):
@@ -150,6 +154,7 @@ class MatrixExplorer(Explorer):
     _esm = script("kernel.js")
     moving: ClassVar = ("m11", "m12", "m21", "m22", "towards", "spectrum")
     size: ClassVar = (7.6, 4.6)
+    same_axes: ClassVar = True
 
     m11 = Slider(1.0, low=-LIMIT, high=LIMIT, step=0.05, label="row 1: m₁₁")
     m12 = Slider(0.8, low=-LIMIT, high=LIMIT, step=0.05, label="m₁₂")
@@ -178,7 +183,7 @@ class MatrixExplorer(Explorer):
         planes = [figure.add_subplot(grid[0, k]) for k in range(4)]
         for axes, name in zip(planes, names, strict=True):
             axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", title=name)
-            axes.set(xticks=(-2, 0, 2), yticks=(-2, 0, 2))
+            axes.set(xticks=(-2, 0, 2), yticks=(-2, 0, 2) if axes is planes[0] else ())
             axes.plot(*CIRCLE, color=palette["faint"], linewidth=0.8, linestyle=(0, (2, 2)))
         below = figure.add_subplot(grid[1, :])
         below.set(xlim=(0, 1.24), ylim=SPECTRUM_LIMITS, yscale="log", xticks=(0, 0.5, 1))

@@ -1,9 +1,9 @@
 // The polynomial explorer computes here, so that it needs no kernel: polynomials.py and
 // polynomial.py again, in the same order of operations. A test holds the two together.
 
-function evaluate(x, [a, b, c]) {
+function evaluate(x, triple) {
   const square = x * x;
-  return x * (a + square * (b + square * c));
+  return x * (triple[0] + square * (triple[1] + square * triple[2]));
 }
 
 function resolve(table, steps) {
@@ -11,10 +11,23 @@ function resolve(table, steps) {
 }
 
 function applySteps(x, triples) {
-  for (const triple of triples) x = evaluate(x, triple);
+  for (let k = 0; k < triples.length; k++) x = evaluate(x, triples[k]);
   return x;
 }
 
+const FOR_EVER = 300; // steps
+
+// Go on with a table's last triple; stop early where a value rests, since no later step moves it.
+function applyForEver(x, table) {
+  x = applySteps(x, table);
+  const last = table.at(-1);
+  for (let k = 0; k < FOR_EVER; k++) {
+    const next = evaluate(x, last);
+    if (next === x) break;
+    x = next;
+  }
+  return x;
+}
 function geometric(low, high, count) {
   const [first, last] = [Math.log(low), Math.log(high)];
   return Float64Array.from({ length: count }, (_, i) =>
@@ -51,20 +64,22 @@ function fixedPoints([a, b, c]) {
   return [0, ...positiveRoots(a - 1, b, c)].map((x) => [x, a + 3 * b * x ** 2 + 5 * c * x ** 4]);
 }
 
+// True where [0, bound] is sent into itself, so that nothing inside can ever escape.
+function traps([a, b, c], bound) {
+  const turns = positiveRoots(a, 3 * b, 5 * c).filter((x) => x < bound);
+  return turns.every((x) => Math.abs(evaluate(x, [a, b, c])) <= bound);
+}
+
 function divergenceBound(table) {
   const [a, b, c] = table.at(-1);
   if (c === 0 && b === 0 && Math.abs(a) <= 1) return Infinity;
   const turning = [...positiveRoots(a - 1, b, c), ...positiveRoots(a + 1, b, c)];
-  const reach = 1.5 * Math.max(1, ...(turning.length ? turning : [1]));
-  const triples = resolve(table, table.length + 300);
-  const escapes = (x) => {
-    for (const triple of triples) {
-      const next = evaluate(x, triple);
-      if (next === x && triple === table.at(-1)) break; // it rests: no later step moves it
-      x = next;
-    }
-    return !(Math.abs(x) <= 10 * reach);
-  };
+  const trapped = turning.length ? Math.max(...turning) : 1;
+  const reach = 1.5 * Math.max(1, trapped);
+  // Beyond the last |p(x)| = x every value grows: mostly that already says what escapes.
+  const escapes = turning.length && traps([a, b, c], trapped)
+    ? (x) => !(Math.abs(applySteps(x, table)) <= trapped * (1 + 1e-15))
+    : (x) => !(Math.abs(applyForEver(x, table)) <= 10 * reach);
   const grid = (i) => i * (reach / 3000);
   let first = 0;
   while (first <= 3000 && !escapes(grid(first))) first += 1;
@@ -89,15 +104,14 @@ function smallestReaching(triples, level) {
 }
 
 function longRun(table) {
-  const triples = resolve(table, table.length + 300);
-  const last = Array.from(RUN_GRID, (x) => applySteps(x, triples));
+  const last = Array.from(RUN_GRID, (x) => applyForEver(x, table));
   if (last.some((x) => !(Math.abs(x) <= 100))) return ["diverges", NaN];
   if (last.some((x) => Math.abs(evaluate(x, table.at(-1)) - x) > 1e-6)) return ["oscillates", NaN];
   if (last.every((x) => Math.abs(x - 1) < 1e-3)) return ["converges", 1];
   return ["settles", last.at(-1)];
 }
 
-export function explore({ values, table, steps, normFactor, tolerance }) {
+function explore({ values, table, steps, normFactor, tolerance }) {
   const triples = resolve(table, steps);
   const starts = Float64Array.from(values, (value) => value / normFactor);
   const [low, high] = bandOf(triples);
@@ -236,7 +250,7 @@ function tableOf(model) {
   return known ?? { table: [sliders], norm_factor: 1 };
 }
 
-function scene(model) {
+export function scene(model) {
   const [left, right] = model.get("backdrop").axes;
   const { table, norm_factor: normFactor } = tableOf(model);
   const [steps, tolerance] = [model.get("steps"), model.get("tolerance")];

@@ -46,6 +46,7 @@ class PolynomialExplorer(Explorer):
     _esm = script("polynomial.js")
     moving: ClassVar = ("schedule", "spectrum", "a", "b", "c", "steps", "log")
     redraws: ClassVar = ("log",)
+    same_axes: ClassVar = True
 
     schedule = Choice("jordan", label="schedule")
     spectrum = Choice("gaussian", label="matrix")
@@ -98,6 +99,8 @@ class PolynomialExplorer(Explorer):
         self.spectra = {name: found for name, found in self.spectra.items() if name != OWN}
         self.controls = self.all_controls()
         self.spectrum = OWN if self._has_own else "gaussian"
+        if self.backdrop:  # not while the constructor is at work
+            self._recompute()
 
     @observe("schedule")
     def _take_schedule(self, _):

@@ -65,7 +65,8 @@ def momentum(steps: int = 20) -> np.ndarray:
 
     from muon_lab.corpus import batches, load_corpus
     from muon_lab.gpt import GPT, GPTConfig
-    from muon_lab.muon import Muon, split_parameters
+    from muon_lab.muon import Muon
+    from muon_lab.split import split_parameters
 
     text = load_corpus(Path(__file__).parents[1]).train
     with torch.random.fork_rng(devices=[]):
