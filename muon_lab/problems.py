@@ -74,6 +74,58 @@ def valley(condition: float = 25.0) -> Problem:
     return Problem("valley", value, lambda point: curvature * point, start, minimum, window)
 
 
+def cliff(wall: float = 1000.0) -> Problem:
+    """Return a gentle bowl √(1+x²) + √(1+y²) - 2 with a steep wall ½·wall·(x+3)² left of x = -3.
+
+    The start is on the wall, where the slope is ``wall`` times what it is everywhere else: whoever
+    remembers the largest gradient for ever is slow in the bowl. Raises ValueError for wall < 0.
+
+    >>> float(cliff().gradient(np.array([-4.0, 0.0]))[0]) < -1000
+    True
+    """
+    if not wall >= 0:
+        raise ValueError(f"a wall's steepness is at least 0, got {wall}")
+
+    def value(point):
+        x, y = point
+        bowl = np.sqrt(1 + x * x) + np.sqrt(1 + y * y) - 2
+        return bowl + 0.5 * wall * np.minimum(x + 3, 0) ** 2
+
+    def gradient(point):
+        steep = np.array([wall * np.minimum(point[0] + 3, 0), 0.0])
+        return point / np.sqrt(1 + point * point) + steep
+
+    window = ((-4.5, 1.5), (-1.0, 2.5))
+    return Problem("cliff", value, gradient, np.array([-4.0, 2.0]), np.zeros(2), window)
+
+
+def turned(problem: Problem, degrees: float = 45.0) -> Problem:
+    """Return a problem of the plane turned about the origin, start and minimum with it.
+
+    A rule that treats all directions alike walks the turned path; one that works coordinate by
+    coordinate walks another. Raises ValueError for a problem that is not of the plane.
+
+    >>> problem = turned(valley(), 90)
+    >>> problem.start.round(6).tolist(), float(problem.value(problem.start))
+    ([-1.0, -4.0], 20.5)
+    """
+    if problem.window is None:
+        raise ValueError(f"{problem.name} is not a problem of the plane")
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.array([[cos, -sin], [sin, cos]])
+    reach = float(np.abs(problem.window).max())
+
+    def value(point):
+        return problem.value(np.tensordot(turn.T, point, axes=1))
+
+    def gradient(point):
+        return turn @ problem.gradient(turn.T @ point)
+
+    start, minimum = turn @ problem.start, turn @ problem.minimum
+    window = ((-reach, reach), (-reach, reach))
+    return Problem(f"turned {problem.name}", value, gradient, start, minimum, window)
+
+
 def matrix_problem(
     rows: int = 8, columns: int = 6, condition: float = 100.0, seed: int = 0
 ) -> Problem:
@@ -109,5 +161,7 @@ def matrix_problem(
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "rosenbrock": rosenbrock,
     "valley": valley,
+    "turned valley": lambda: turned(valley()),
+    "cliff": cliff,
     "matrix": matrix_problem,
 }

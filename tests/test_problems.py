@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from muon_lab.problems import PROBLEMS, matrix_problem, rosenbrock, valley
+from muon_lab.problems import PROBLEMS, cliff, matrix_problem, rosenbrock, turned, valley
 
 problems = pytest.mark.parametrize("problem", [make() for make in PROBLEMS.values()], ids=PROBLEMS)
 
@@ -36,7 +36,10 @@ def test_gradient_writes_to_nothing(problem):
     np.testing.assert_array_equal(point, problem.start)
 
 
-@pytest.mark.parametrize("problem", [rosenbrock(), valley()], ids=["rosenbrock", "valley"])
+PLANE = [rosenbrock(), valley(), cliff(), turned(rosenbrock(), 30)]
+
+
+@pytest.mark.parametrize("problem", PLANE, ids=lambda problem: problem.name)
 def test_plane_problems_take_grids_and_start_inside_their_window(problem):
     grid = np.stack(np.meshgrid(np.linspace(*problem.window[0], 7), np.linspace(0, 1, 5)))
     values = problem.value(grid)  # (5, 7)
@@ -51,6 +54,25 @@ def test_valley_has_the_condition_number_asked_for():
     assert problem.gradient(np.array([0.0, 1.0]))[1] == 40 * problem.gradient(np.ones(2))[0]
 
 
+def test_cliff_is_steep_on_its_wall_and_nowhere_else():
+    problem = cliff(500)
+    assert abs(problem.gradient(problem.start)[0]) > 500
+    floor = np.stack(np.meshgrid(np.linspace(-3, 1.5, 50), np.linspace(-1, 2.5, 50)))
+    assert max(abs(problem.gradient(point)).max() for point in floor.reshape(2, -1).T) < 1
+
+
+def test_a_turned_problem_keeps_its_values():
+    problem, quarter = rosenbrock(), turned(rosenbrock(), 90)
+    x, y = 0.3, -1.2
+    assert quarter.value(np.array([-y, x])) == pytest.approx(problem.value(np.array([x, y])))
+    assert quarter.value(quarter.start) == pytest.approx(problem.value(problem.start))
+
+
+def test_only_a_problem_of_the_plane_can_be_turned():
+    with pytest.raises(ValueError, match="matrix is not a problem of the plane"):
+        turned(matrix_problem())
+
+
 def test_matrix_problem_has_the_condition_number_asked_for():
     problem = matrix_problem(5, 5, condition=50)
     covariance = problem.gradient(problem.minimum + np.eye(5))
@@ -60,5 +82,7 @@ def test_matrix_problem_has_the_condition_number_asked_for():
 def test_impossible_condition_numbers_are_refused():
     with pytest.raises(ValueError, match=r"at least 1, got 0\.5"):
         valley(0.5)
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        cliff(-1)
     with pytest.raises(ValueError, match="at least 1, got 0 x 6"):
         matrix_problem(rows=0)
