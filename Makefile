@@ -12,6 +12,7 @@ RUN := .venv/bin/python
 
 # With no display there is no browser to open; as root, Jupyter wants to be asked twice.
 QUIET := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
+NO_NEWS := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 help:  ## list what can be asked for
@@ -19,7 +20,7 @@ help:  ## list what can be asked for
 
 lab: .venv/has-lab  ## install what is missing and open the course in JupyterLab
 	@$(RUN) -m muon_lab.doctor
-	@$(RUN) -m jupyterlab --ip=127.0.0.1 --log-level=WARN $(QUIET) $(ROOT) \
+	@$(RUN) -m jupyterlab --ip=127.0.0.1 $(QUIET) $(ROOT) $(NO_NEWS) --log-level=WARN \
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
 
 test: lint  ## lint, unit tests, doctests, every notebook twice, the browser: all that must hold
