@@ -9,6 +9,7 @@ from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from muon_lab.polynomials import Triple, evaluate, fixed_points
 from muon_lab.runs import Run
@@ -58,9 +59,9 @@ def draw_path(points: np.ndarray, ax: Axes, label: str = "", color: str = BLUE) 
     lower, upper = np.array([left, bottom]), np.array([right, top])
     inside = points[((lower < points) & (points < upper)).all(axis=1)]
     if label and len(inside):
-        ax.annotate(
-            label, inside[-1], (6, 6), textcoords="offset points", color=color, weight="bold"
-        )
+        halo = [withStroke(linewidth=3, foreground="white")]
+        style = {"textcoords": "offset points", "color": color, "weight": "bold"}
+        ax.annotate(label, inside[-1], (6, 6), path_effects=halo, **style)
     return ax
 
 
