@@ -12,7 +12,6 @@ RUN := .venv/bin/python
 
 # With no display there is no browser to open; as root, Jupyter wants to be asked twice.
 QUIET := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
-NO_NEWS := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 help:  ## list what can be asked for
@@ -20,7 +19,7 @@ help:  ## list what can be asked for
 
 lab: .venv/has-lab  ## install what is missing and open the course in JupyterLab
 	@$(RUN) -m muon_lab.doctor
-	@$(RUN) -m jupyterlab --ip=127.0.0.1 $(QUIET) $(ROOT) $(NO_NEWS) --log-level=WARN \
+	@$(RUN) -m jupyterlab --ip=127.0.0.1 $(QUIET) $(ROOT) --log-level=WARN \
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
 
 test: lint  ## lint, unit tests, doctests, every notebook twice, the browser: all that must hold
@@ -51,6 +50,9 @@ clean:  ## take away the environment and the caches; recorded runs stay
 FREE = $(shell df -Pm . | awk 'END {print $$4}')
 FULL = $(shell test $(FREE) -gt 2000 || echo full)
 
+# JupyterLab asks a newcomer about its news, and the network for them: neither belongs to the course.
+NEWS := @jupyterlab/apputils-extension:announcements
+
 # .venv/has-lab and .venv/has-test say that an extra of pyproject.toml is installed.
 .venv/has-%: pyproject.toml requirements.lock | .venv/bin/pip
 	$(if $(FULL),$(error The course takes 2,000 MB of disk, with CUDA 8,000, and $(FREE) are free here))
@@ -58,6 +60,7 @@ FULL = $(shell test $(FREE) -gt 2000 || echo full)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$*]' || { \
 		echo "Could not install, for the reason above; mend it and ask again, it goes on from here."; \
 		exit 1; }
+	@$(RUN) -m jupyter labextension disable $(NEWS) 2>/dev/null
 	@touch $@
 
 .venv/bin/pip:
