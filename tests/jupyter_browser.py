@@ -150,3 +150,17 @@ def run_all(page: Page) -> None:
     """Run every cell, by the menu; return when the kernel is idle again."""
     page.get_by_role("menuitem", name="Run", exact=True).first.click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def run_last_cell(page: Page) -> str:
+    """Run the last cell; return what it prints."""
+    cell = page.locator(".jp-Notebook .jp-CodeCell").last
+    before = cell.locator(".jp-InputPrompt").inner_text()
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    page.wait_for_function(
+        "([cell, before]) => /\\d/.test(cell.innerText) && cell.innerText !== before",
+        arg=[cell.locator(".jp-InputPrompt").element_handle(), before],
+        timeout=READY_MS,
+    )
+    return cell.locator(".jp-OutputArea-output").last.inner_text()

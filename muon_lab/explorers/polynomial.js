@@ -128,12 +128,20 @@ function explore({ values, table, steps, normFactor, tolerance }) {
 
 // --- the picture -----------------------------------------------------------------------------
 
-const minus = (text) => text.replace("-", "−");
-const short = (value) => minus(String(Number(value.toPrecision(3))));
+// Write a number as Python's format ".4g" does.
+function short(value, digits = 4) {
+  const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
+  const power = Number(exponent);
+  let text = String(Number(value.toPrecision(digits)));
+  if (power < -4 || power >= digits) {
+    text = `${Number(mantissa)}e${power < 0 ? "-" : "+"}${String(Math.abs(power)).padStart(2, "0")}`;
+  }
+  return text.replaceAll("-", "−");
+}
 const counted = (steps) => (steps === 1 ? "1 step" : `${steps} steps`);
 
 function about(found, name) {
-  const triple = found.triples.at(-1).map((k) => minus(String(Number(k.toPrecision(5))))).join(", ");
+  const triple = found.triples.at(-1).map((k) => short(k, 5)).join(", ");
   if (!found.is_table) return `${name}: (a, b, c) = (${triple}) at every step.`;
   return `${name} is a table with a triple for each step. The sliders show its last, (${triple}), ` +
     "which it repeats past its end; moving a, b or c leaves the table and uses that one triple " +
@@ -147,9 +155,10 @@ function forEver(found) {
     diverges: () => "diverges for some or all of its values",
   }[found.long_run]();
   const bound = found.diverges_beyond;
-  const beyond = Number.isFinite(bound) ? `It diverges beyond σ = ${short(bound)}.`
-    : "It never diverges.";
-  return `σ from 0.01 to 1 ${fate}. ${beyond}`;
+  let beyond = " It never diverges.";
+  if (found.long_run === "diverges") beyond = ""; // where it begins is then as jagged as a fractal
+  else if (Number.isFinite(bound)) beyond = ` It diverges beyond σ = ${short(bound)}.`;
+  return `σ from 0.01 to 1 ${fate}.${beyond}`;
 }
 
 function sentences(found, name, tolerance) {

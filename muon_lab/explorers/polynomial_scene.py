@@ -92,11 +92,12 @@ def explore(values, schedule: AnySchedule, steps: int, tolerance: float) -> dict
 def curve_marks(found: dict, tolerance: float, log: bool) -> list[dict]:
     """Draw the composed polynomial, the target band, and the last triple's fixed points."""
     x = np.geomspace(1e-4, 1.3, 500) if log else np.linspace(0, 1.3, 500)
-    points = np.array(fixed_points(found["triples"][-1]))
+    triples = found["triples"]
+    points = np.array(fixed_points(triples[-1]))
     attracts = np.abs(points[:, 1]) < 1
     return [
         shade(0, 1 - tolerance, 1 + tolerance),
-        line(0, x, _tame(apply_schedule(x, found["triples"])), width=2.2),
+        line(0, x, _tame(apply_schedule(x, triples, len(triples))), width=2.2),
         dots(0, points[attracts, 0], points[attracts, 0], ink="orange", size=9),
         dots(0, points[~attracts, 0], points[~attracts, 0], ink="orange", size=9, hollow=True),
     ]
@@ -142,7 +143,7 @@ def sentences(found: dict, name: str, tolerance: float) -> dict[str, str]:
 
 
 def _about(found: dict, name: str) -> str:
-    a, b, c = (f"{k:.5g}".replace("-", "−") for k in found["triples"][-1])
+    a, b, c = (_short(k, 5) for k in found["triples"][-1])
     if not found["is_table"]:
         return f"{name}: (a, b, c) = ({a}, {b}, {c}) at every step."
     return (
@@ -172,15 +173,17 @@ def _for_ever(found: dict) -> str:
         "diverges": "diverges for some or all of its values",
     }[found["long_run"]]
     bound = found["diverges_beyond"]
-    beyond = (
-        f"It diverges beyond σ = {_short(bound)}." if np.isfinite(bound) else "It never diverges."
-    )
-    return f"σ from 0.01 to 1 {fate}. {beyond}"
+    beyond = " It never diverges."
+    if found["long_run"] == "diverges":  # where it begins is then as jagged as a fractal
+        beyond = ""
+    elif np.isfinite(bound):
+        beyond = f" It diverges beyond σ = {_short(bound)}."
+    return f"σ from 0.01 to 1 {fate}.{beyond}"
 
 
 def _steps(count: int) -> str:
     return "1 step" if count == 1 else f"{count} steps"
 
 
-def _short(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
+def _short(value: float, digits: int = 4) -> str:
+    return f"{value:.{digits}g}".replace("-", "−")

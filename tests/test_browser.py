@@ -1,0 +1,354 @@
+"""The explorers as a reader meets them: JupyterLab in a headless Chromium, real keys and pointer.
+
+Every explorer of every notebook is found, run and moved; a new one needs no new test. Without a
+Chromium these tests skip, except where CI is set: there they must run.
+"""
+
+import ast
+import contextlib
+import itertools
+import json
+import os
+import shutil
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from jupyter_browser import (
+    EXPLORER,
+    NO_CHROMIUM,
+    READY_MS,
+    chromium,
+    find_chromium,
+    jupyterlab,
+    open_notebook,
+    run_all,
+    run_last_cell,
+    write_notebook,
+)
+from notebook_rules import code_cells
+
+from muon_lab.explorers import PolynomialExplorer
+from muon_lab.explorers.spectra import SPECTRA
+from muon_lab.polynomials import SCHEDULES
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+VALUES = """
+import json
+from ipywidgets.widgets import widget
+made = [each for each in widget._instances.values() if hasattr(each, "moving")]
+print(json.dumps([{name: getattr(each, name) for name in each.moving} for each in made]))
+"""
+
+pytestmark = pytest.mark.skipif(
+    find_chromium() is None and not os.environ.get("CI"), reason=NO_CHROMIUM
+)
+
+
+# --- which cells show an explorer, and what they need ----------------------------------------
+
+
+def shows_explorer(source: str) -> bool:
+    """Tell whether a cell makes an explorer and ends in an expression."""
+    statements = ast.parse(source).body
+    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    makes = any(isinstance(call, ast.Name) and call.id.endswith("Explorer") for call in calls)
+    return makes and isinstance(statements[-1], ast.Expr)
+
+
+def names(source: str) -> tuple[set[str], set[str]]:
+    """Return the names that a cell reads and those that it makes."""
+    reads, makes = set(), set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name):
+            (reads if isinstance(node.ctx, ast.Load) else makes).add(node.id)
+        elif isinstance(node, ast.alias):
+            makes.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            makes.add(node.name)
+    return reads, makes
+
+
+def explorer_cells(path: Path) -> list[str]:
+    """Return a notebook's cells that show an explorer, and the cells that those hang on."""
+    kept, needed = [], set()
+    for _, cell in reversed(list(code_cells(nbformat.read(path, as_version=4)))):
+        reads, makes = names(cell.source)
+        if shows_explorer(cell.source) or makes & needed:
+            kept.insert(0, cell.source)
+            needed |= reads
+    return kept
+
+
+WITH_EXPLORERS = [path for path in NOTEBOOKS if explorer_cells(path)]
+
+
+def test_only_the_needed_cells_are_kept(tmp_path):
+    cells = ["import os", "x = 1", "y = 2", "e = SomeExplorer(x)\ne", "SomeExplorer(x)\nz = y"]
+    path = write_notebook(tmp_path / "cells.ipynb", *cells)
+    assert explorer_cells(path) == ["x = 1", "e = SomeExplorer(x)\ne"]
+
+
+# --- the browser -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    assert find_chromium(), NO_CHROMIUM
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    served, settings = tmp_path_factory.mktemp("served"), tmp_path_factory.mktemp("settings")
+    for path in NOTEBOOKS:
+        shutil.copy(path, served)
+    with jupyterlab(served, settings) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def quiet_page(browser, **options):
+    """Open a page, and fail at its end if its console held an error."""
+    context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
+    page = context.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and errors.append(said.text))
+    yield page
+    context.close()
+    assert errors == []
+
+
+@contextlib.contextmanager
+def run_cells(lab, browser, name, cells, **options):
+    """Run cells in JupyterLab; give the page, with every explorer drawn and a last cell to run."""
+    write_notebook(lab.folder / name, *cells, VALUES)
+    with quiet_page(browser, **options) as page:
+        open_notebook(page, lab, name)
+        run_all(page)
+        page.wait_for_function(
+            "count => document.querySelectorAll('.muon-explorer[data-drawn]').length >= count",
+            arg=sum(map(shows_explorer, cells)),
+            timeout=2 * READY_MS,
+        )
+        yield page
+    lab.end_kernels()
+
+
+def look(root) -> tuple[str, str, int]:
+    """Return what an explorer says, the pixels of what it draws, and how many pictures it drew."""
+    return root.evaluate(
+        """root => [root.querySelector("output").innerText,
+        root.querySelectorAll("canvas")[1].toDataURL(), Number(root.dataset.drawn)]"""
+    )
+
+
+def after(page, root, act) -> tuple[str, str, int]:
+    """Do something; return what is seen when nothing has been drawn for three frames."""
+    before = look(root)[2]
+    act()
+    root.evaluate(
+        """async (root, before) => {
+        const frame = () => new Promise(requestAnimationFrame);
+        for (let i = 0; i < 240 && Number(root.dataset.drawn) === before; i++) await frame();
+        for (let quiet = 0, last; quiet < 3; last = root.dataset.drawn) {
+            await frame();
+            quiet = last === root.dataset.drawn ? quiet + 1 : 0;
+        }}""",
+        before,
+    )
+    return look(root)
+
+
+def slide_by_keys(page, control):
+    """Move a slider some steps towards its farther end, with the arrow keys."""
+    slider = control.locator("input[type=range]")
+    slider.focus()
+    low, high, now = (float(slider.evaluate(f"e => e.{part}")) for part in ("min", "max", "value"))
+    for _ in range(3):
+        page.keyboard.press("ArrowRight" if now < (low + high) / 2 else "ArrowLeft")
+
+
+def slide_by_pointer(page, control):
+    """Drag a slider's thumb across a part of its track."""
+    box = control.locator("input[type=range]").bounding_box()
+    height = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.4 * box["width"], height)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.65 * box["width"], height, steps=3)
+    page.mouse.up()
+
+
+def values_shown(root) -> dict:
+    """Return what the controls of an explorer show, by trait."""
+    return root.evaluate(
+        """root => Object.fromEntries([...root.querySelectorAll(".control")].map(control => {
+        const [field] = control.querySelectorAll("input[type=number], select, [type=checkbox]");
+        const value = field.type === "checkbox" ? field.checked
+            : field.type === "number" ? field.valueAsNumber : field.value;
+        return [control.dataset.trait, value]; }))"""
+    )
+
+
+def move_everything(page, root) -> tuple[bool, bool]:
+    """Move each control of an explorer; return whether text and pixels ever changed."""
+    text_changed = pixels_changed = False
+    for control in root.locator(".control").all():
+        trait = control.get_attribute("data-trait")
+        kind = control.get_attribute("class").split()[-1]
+        if control.locator(":disabled").count():
+            continue
+        for act in ACTS[kind]:
+            before = look(root)
+            seen = after(page, root, lambda act=act, control=control: act(page, control))
+            assert seen[2] > before[2], f"{trait}: no new picture"
+            assert seen[:2] != before[:2], f"{trait}: neither text nor pixels changed"
+            text_changed |= seen[0] != before[0]
+            pixels_changed |= seen[1] != before[1]
+    return text_changed, pixels_changed
+
+
+def choose_another(page, control):
+    """Choose the first option that is not the present one."""
+    select = control.locator("select")
+    options = select.locator("option").all_inner_texts()
+    now = select.input_value()
+    select.select_option(next(option for option in options if option != now))
+
+
+ACTS = {
+    "slider": [slide_by_keys, slide_by_pointer],
+    "choice": [choose_another],
+    "toggle": [lambda page, control: control.locator("input").click()],
+}
+
+
+@pytest.mark.parametrize("path", WITH_EXPLORERS, ids=lambda path: path.stem)
+def test_every_explorer_of_a_notebook_moves(lab, browser, path):
+    cells = explorer_cells(path)
+    with run_cells(lab, browser, f"run_{path.name}", cells) as page:
+        found = page.locator(EXPLORER).all()
+        assert len(found) == sum(map(shows_explorer, cells))
+        for root in found:
+            root.scroll_into_view_if_needed()
+            assert root.get_attribute("aria-label")
+            start = values_shown(root)
+            assert move_everything(page, root) == (True, True)
+            moved = values_shown(root)
+            kept = json.loads(run_last_cell(page))
+            assert_shown_by_python(moved, kept)
+            root.scroll_into_view_if_needed()
+            after(page, root, root.locator("button.reset").click)
+            assert values_shown(root) == start
+
+
+def assert_shown_by_python(shown: dict, kept: list[dict]) -> None:
+    """One of Python's explorers has just the values that the browser shows."""
+    close = [
+        each
+        for each in kept
+        if set(shown) <= set(each)
+        and all(
+            each[name] == pytest.approx(value, rel=1e-5, abs=1e-9)
+            if isinstance(value, float | int)
+            else each[name] == value
+            for name, value in shown.items()
+        )
+    ]
+    assert close, f"Python has {kept}, the browser shows {shown}"
+
+
+@pytest.mark.parametrize("path", WITH_EXPLORERS, ids=lambda path: path.stem)
+def test_a_stored_notebook_opens_with_pictures_and_no_error(lab, browser, path):
+    with quiet_page(browser) as page:
+        open_notebook(page, lab, path.name)
+        cells = page.locator(".jp-CodeCell", has_text="Explorer(")
+        pictures = cells.locator(".jp-RenderedImage img")
+        wanted = sum(map(shows_explorer, explorer_cells(path)))
+        page.wait_for_function(
+            """wanted => [...document.querySelectorAll(".jp-RenderedImage img")]
+            .filter(image => image.naturalWidth > 500).length >= wanted""",
+            arg=wanted,
+        )
+        assert pictures.count() >= wanted
+        text = page.locator(".jp-Notebook").inner_text()
+        assert "Error displaying widget" not in text
+        assert "model not found" not in text
+    lab.end_kernels()
+
+
+# --- what JupyterLab is not needed for: the JavaScript against Python ------------------------
+
+
+@pytest.fixture(scope="module")
+def bare_page(browser):
+    with quiet_page(browser) as page:
+        page.evaluate(
+            """async source => {
+            const file = new Blob([source], { type: "text/javascript" });
+            window.explorer = await import(URL.createObjectURL(file)); }""",
+            PolynomialExplorer._esm,
+        )
+        yield page
+
+
+def drawn_by_javascript(page, explorer) -> dict:
+    """Compute an explorer's scene in the browser, from its traits."""
+    traits = ["schedule", "schedules", "spectrum", "tolerance", "steps", "a", "b", "c"]
+    state = {name: getattr(explorer, name) for name in traits}
+    state["backdrop"] = {"axes": explorer.backdrop["axes"]}
+    state["spectra"] = {name: found.tolist() for name, found in explorer.spectra.items()}
+    return page.evaluate(
+        """state => {
+        const scene = window.explorer.scene({ get: name => state[name] });
+        const plain = value => ArrayBuffer.isView(value) ? [...value] : value;
+        for (const mark of scene.marks) Object.assign(mark, { x: plain(mark.x), y: plain(mark.y) });
+        return scene; }""",
+        state,
+    )
+
+
+def assert_same_scene(page, explorer) -> None:
+    """The browser draws and says what Python does, numbers to 1e-6."""
+    here, there = explorer.scene, drawn_by_javascript(page, explorer)
+    assert there["readouts"] == here["readouts"]
+    assert len(there["marks"]) == len(here["marks"])
+    for mine, its in zip(here["marks"], there["marks"], strict=True):
+        assert (its["kind"], its["axes"], its["ink"]) == (mine["kind"], mine["axes"], mine["ink"])
+        assert its.get("text") == mine.get("text")
+        for key in {"x", "y", "low", "high"} & set(mine):
+            numbers = np.clip(np.array(its[key], dtype=float), -1e6, 1e6)
+            np.testing.assert_allclose(numbers, mine[key], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_javascript_agrees_with_python_on_every_schedule(bare_page, name):
+    explorer = PolynomialExplorer(schedule=name)
+    for steps, log, spectrum in itertools.product((1, 5, 20), (False, True), SPECTRA):
+        explorer.steps, explorer.log, explorer.spectrum = steps, log, spectrum
+        assert_same_scene(bare_page, explorer)
+
+
+def test_javascript_agrees_with_python_at_every_extreme(bare_page):
+    explorer = PolynomialExplorer()
+    sliders = [control for control in explorer.controls if control["kind"] == "slider"]
+    ends = [(control["low"], control["high"]) for control in sliders]
+    for log, *corner in itertools.product((False, True), *ends):
+        explorer.log = log
+        for control, value in zip(sliders, corner, strict=True):
+            setattr(explorer, control["trait"], value)
+        assert_same_scene(bare_page, explorer)
+
+
+def test_javascript_agrees_with_python_on_random_triples(bare_page):
+    generator = np.random.default_rng(0)
+    explorer = PolynomialExplorer()
+    for _ in range(40):
+        explorer.a = float(generator.uniform(0.5, 4.5))
+        explorer.b = float(generator.uniform(-6, 0))
+        explorer.c = float(generator.uniform(0, 3))
+        explorer.steps = int(generator.integers(1, 8))
+        assert_same_scene(bare_page, explorer)
