@@ -15,6 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from muon_lab.options import parse
+
 ROOT = Path(__file__).parent.parent
 METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = {
@@ -201,3 +203,27 @@ def test_a_failure_anywhere_fails_make_test(clone, step):
     assert make(clone, "test").returncode == 0
     fake(clone / ".venv/bin/python", f'case "$*" in *"{step}"*) exit 1;; esac')
     assert make(clone, "test").returncode != 0
+
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_readme_shows_code_that_runs():
+    [example] = re.findall(r"```python\n(.*?)```", README, re.S)
+    names = {}
+    exec(example, names)
+    assert {group["use_muon"] for group in names["optimizer"].param_groups} == {True, False}
+
+
+def test_the_readme_links_to_files_and_to_every_notebook():
+    links = re.findall(r"\]\((?!http)([^)]+)\)", README)
+    notebooks = {f"notebooks/{path.name}" for path in ROOT.glob("notebooks/*.ipynb")}
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert notebooks <= set(links)
+
+
+def test_the_readme_names_targets_and_options_that_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    [options] = re.findall(r"-m muon_lab.training (.*)", README)
+    assert set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.M)) <= targets
+    assert [config.optimizer for config in parse(options.split())[0]] == ["muon"]
