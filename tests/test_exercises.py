@@ -139,7 +139,7 @@ placeholder = ____
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (lambda x, scale: x / 2, "For x=[1., 0.], scale=3: wanted [1.5, 0. ], got [0.5, 0. ]."),
+        (lambda x, scale: x / 2, "For x=[1, 0], scale=3: wanted [1.5, 0], got [0.5, 0]."),
         (lambda x, scale: None, "is a return missing?"),
         (lambda x, scale: (x / 2 * scale)[:, None], "wanted the shape (2,), got (2, 1)."),
         (lambda x, scale: x * np.nan, "wanted finite numbers, got [nan, nan]."),

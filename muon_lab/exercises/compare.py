@@ -75,7 +75,10 @@ def show(value) -> str:
     if numbers is not None and numbers.ndim == 0:
         return f"{numbers.item():.6g}" if numbers.dtype.kind in "fc" else str(numbers.item())
     if numbers is not None:
-        return np.array2string(numbers, precision=5, threshold=8, edgeitems=2, separator=", ")
+        short = {"threshold": 8, "edgeitems": 2, "separator": ", "}
+        if numbers.dtype.kind == "f":
+            short["formatter"] = {"float_kind": "{:.5g}".format}
+        return np.array2string(numbers, **short)
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(show, value))}]"
     text = getattr(value, "name", None) or getattr(value, "__name__", None) or repr(value)
