@@ -73,8 +73,8 @@ def train(
         training.samples["before"] = write_text(training.model, config.sample)
         validate_(training)
     about, stream = describe(training), stream_of(training)
-    bar = tqdm(total=config.steps, initial=training.step, disable=not progress, unit="step")
-    with bar:
+    shown = {"disable": not progress, "unit": "step", "file": sys.stdout}
+    with tqdm(total=config.steps, initial=training.step, **shown) as bar:
         while training.step < config.steps:
             loss = train_step_(training, stream)
             bar.set_postfix(loss=f"{loss:.3f}", bits=f"{loss / math.log(2):.3f}", refresh=False)
@@ -82,7 +82,7 @@ def train(
             if training.step % config.valid_every == 0 or training.step == config.steps:
                 validate_(training)
                 if progress:
-                    bar.write(progress_line(training, about))
+                    bar.write(progress_line(training, about), file=sys.stdout)
                 if checkpoint:
                     save_checkpoint(training, checkpoint)
     training.samples["after"] = write_text(training.model, config.sample)
