@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "valid_every": 50, "valid_windows": 256, "precision": "float32", "sample": 300,
     },
     "gpu": {
-        "layers": 12, "width": 768, "heads": 12, "context": 1024, "batch": 32, "steps": 3000,
+        "layers": 12, "width": 768, "heads": 12, "context": 1024, "batch": 32, "steps": 1500,
         "valid_every": 250, "valid_windows": 128, "precision": "bfloat16", "sample": 600,
     },
 }  # fmt: skip
