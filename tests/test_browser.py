@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -28,17 +29,20 @@ from jupyter_browser import (
     write_notebook,
 )
 from notebook_rules import code_cells
+from playwright.sync_api import expect
 
 from muon_lab.explorers import PolynomialExplorer
 from muon_lab.explorers.spectra import SPECTRA
 from muon_lab.polynomials import SCHEDULES
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+FAILED = '[data-mime-type="application/vnd.jupyter.error"]'
 VALUES = """
 import json
 from ipywidgets.widgets import widget
 made = [each for each in widget._instances.values() if hasattr(each, "moving")]
-print(json.dumps([{name: getattr(each, name) for name in each.moving} for each in made]))
+now = [{name: getattr(each, name) for name in each.moving} for each in made]
+print(json.dumps([now, [each.starting for each in made]]))
 """
 
 pytestmark = pytest.mark.skipif(
@@ -103,8 +107,10 @@ def browser():
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     served, settings = tmp_path_factory.mktemp("served"), tmp_path_factory.mktemp("settings")
+    (served / "notebooks").mkdir()
     for path in NOTEBOOKS:
-        shutil.copy(path, served)
+        shutil.copy(path, served / "notebooks")
+    shutil.copytree(NOTEBOOKS[0].parents[1] / "data" / "runs", served / "data" / "runs")
     with jupyterlab(served, settings) as running:
         yield running
 
@@ -124,18 +130,26 @@ def quiet_page(browser, **options):
 
 @contextlib.contextmanager
 def run_cells(lab, browser, name, cells, **options):
-    """Run cells in JupyterLab; give the page, with every explorer drawn and a last cell to run."""
-    write_notebook(lab.folder / name, *cells, VALUES)
+    """Run cells in JupyterLab; give the page, with every explorer in it and a last cell to run."""
+    write_notebook(lab.folder / "notebooks" / name, *cells, VALUES)
     with quiet_page(browser, **options) as page:
-        open_notebook(page, lab, name)
+        open_notebook(page, lab, f"notebooks/{name}")
         run_all(page)
         page.wait_for_function(
-            "count => document.querySelectorAll('.muon-explorer[data-drawn]').length >= count",
-            arg=sum(map(shows_explorer, cells)),
+            """([count, failed]) => document.querySelector(failed)
+            || document.querySelectorAll(".muon-explorer").length >= count""",
+            arg=[sum(map(shows_explorer, cells)), FAILED],
             timeout=2 * READY_MS,
         )
+        assert page.locator(FAILED).all_inner_texts() == []
         yield page
     lab.end_kernels()
+
+
+def show(root) -> None:
+    """Scroll to an explorer, which is drawn when it is first seen."""
+    root.scroll_into_view_if_needed()
+    expect(root).to_have_attribute("data-drawn", re.compile(r"\d+"), timeout=READY_MS)
 
 
 def look(root) -> tuple[str, str, int]:
@@ -233,23 +247,21 @@ def test_every_explorer_of_a_notebook_moves(lab, browser, path):
         found = page.locator(EXPLORER).all()
         assert len(found) == sum(map(shows_explorer, cells))
         for root in found:
-            root.scroll_into_view_if_needed()
+            show(root)
             assert root.get_attribute("aria-label")
-            start = values_shown(root)
             assert move_everything(page, root) == (True, True)
-            moved = values_shown(root)
-            kept = json.loads(run_last_cell(page))
-            assert_shown_by_python(moved, kept)
-            root.scroll_into_view_if_needed()
+            now, starting = json.loads(run_last_cell(page))
+            place = place_of(values_shown(root), now)
+            show(root)
             after(page, root, root.locator("button.reset").click)
-            assert values_shown(root) == start
+            assert place_of(values_shown(root), starting) == place
 
 
-def assert_shown_by_python(shown: dict, kept: list[dict]) -> None:
-    """One of Python's explorers has just the values that the browser shows."""
+def place_of(shown: dict, kept: list[dict]) -> int:
+    """Find which of Python's explorers has just the values that the browser shows."""
     close = [
-        each
-        for each in kept
+        place
+        for place, each in enumerate(kept)
         if set(shown) <= set(each)
         and all(
             each[name] == pytest.approx(value, rel=1e-5, abs=1e-9)
@@ -259,25 +271,96 @@ def assert_shown_by_python(shown: dict, kept: list[dict]) -> None:
         )
     ]
     assert close, f"Python has {kept}, the browser shows {shown}"
+    return close[0]
+
+
+def stored_pictures(path: Path) -> list[str]:
+    """Return the picture that each explorer of a stored notebook left."""
+    cells = [cell for _, cell in code_cells(nbformat.read(path, as_version=4))]
+    outputs = [cell.outputs[-1].data for cell in cells if shows_explorer(cell.source)]
+    return [data["image/png"].replace("\n", "") for data in outputs]
 
 
 @pytest.mark.parametrize("path", WITH_EXPLORERS, ids=lambda path: path.stem)
 def test_a_stored_notebook_opens_with_pictures_and_no_error(lab, browser, path):
     with quiet_page(browser) as page:
-        open_notebook(page, lab, path.name)
-        cells = page.locator(".jp-CodeCell", has_text="Explorer(")
-        pictures = cells.locator(".jp-RenderedImage img")
-        wanted = sum(map(shows_explorer, explorer_cells(path)))
+        open_notebook(page, lab, f"notebooks/{path.name}")
         page.wait_for_function(
-            """wanted => [...document.querySelectorAll(".jp-RenderedImage img")]
-            .filter(image => image.naturalWidth > 500).length >= wanted""",
-            arg=wanted,
+            """pictures => pictures.every(picture =>
+            [...document.querySelectorAll(".jp-RenderedImage img")].some(image =>
+            image.naturalWidth > 500 && image.src.replaceAll("\\n", "").endsWith(picture)))""",
+            arg=stored_pictures(path),
         )
-        assert pictures.count() >= wanted
         text = page.locator(".jp-Notebook").inner_text()
         assert "Error displaying widget" not in text
         assert "model not found" not in text
     lab.end_kernels()
+
+
+BOTH = ["from muon_lab.explorers import *", "PolynomialExplorer()", "DescentExplorer()"]
+
+
+@pytest.fixture(scope="module")
+def small_page(lab, browser):
+    """A narrow window on a screen of double density, with two explorers."""
+    narrow = {"viewport": {"width": 800, "height": 900}, "device_scale_factor": 2}
+    with run_cells(lab, browser, "narrow.ipynb", BOTH, **narrow) as page:
+        yield page
+
+
+def test_a_narrow_page_on_a_sharp_screen_shows_all(small_page):
+    for root in small_page.locator(EXPLORER).all():
+        show(root)
+        width, shown, drawn = root.evaluate(
+            """root => { const [, above] = root.querySelectorAll("canvas");
+            return [root.clientWidth, root.scrollWidth, above.width / above.clientWidth]; }"""
+        )
+        assert shown <= width < 800
+        assert drawn == pytest.approx(2, rel=0.01)
+        for control in root.locator(".control").all():
+            box, field = control.bounding_box(), control.locator("input, select").last
+            right = field.bounding_box()["x"] + field.bounding_box()["width"]
+            assert right <= box["x"] + box["width"] + 1
+
+
+def test_the_start_is_dragged_by_pointer_and_by_keys(small_page):
+    root = small_page.locator(EXPLORER).nth(1)
+    show(root)
+    before = values_shown(root)
+    picture = root.locator(".picture canvas").last
+    box = picture.bounding_box()
+
+    def drag():
+        small_page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.2 * box["height"])
+        small_page.mouse.down()
+        small_page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.3 * box["height"])
+        small_page.mouse.up()
+
+    first = look(root)
+    dragged = after(small_page, root, drag)
+    here = values_shown(root)
+    assert here["x"] > before["x"] and dragged[:2] != first[:2]
+    picture.focus()
+    after(small_page, root, lambda: small_page.keyboard.press("ArrowUp"))
+    assert values_shown(root)["y"] > here["y"]
+    assert values_shown(root)["x"] == pytest.approx(here["x"], abs=0.01)
+
+
+def test_a_dark_theme_is_dark_here_too(small_page):
+    root = small_page.locator(EXPLORER).first
+    show(root)
+    light = look(root)
+    small_page.get_by_role("menuitem", name="Settings", exact=True).click()
+    small_page.get_by_text("Theme", exact=True).first.hover()
+    small_page.get_by_text("JupyterLab Dark", exact=True).click()
+    small_page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    small_page.wait_for_function(
+        "root => root.style.getPropertyValue('--ink-text').startsWith('#e')",
+        arg=root.element_handle(),
+    )
+    small_page.wait_for_timeout(300)
+    dark = look(root)
+    assert dark[0] == light[0] and dark[1] != light[1]
 
 
 # --- what JupyterLab is not needed for: the JavaScript against Python ------------------------

@@ -43,12 +43,15 @@ function layOut(backdrop, width) {
     top += Math.max(...row.map(({ to }) => to[3]));
   }
   const parts = rows.flat();
-  return { height: top, parts, maps: backdrop.axes.map((axes, i) => pixelMaps(axes, parts[i] ?? parts[0])) };
+  const scale = parts[0].to[2] / parts[0].natural[0];
+  const maps = backdrop.axes.map((axes, i) => pixelMaps(axes, parts[i] ?? parts[0]));
+  return { height: top, scale, parts, maps };
 }
 
 function pixelMaps(axes, { from, to }) {
   const [wide, high] = [to[2] / from[2], to[3] / from[3]]; // of the whole sheet at this scale
-  const [left, top] = [to[0] + (axes.box[0] - from[0]) * wide, to[1] + (axes.box[1] - from[1]) * high];
+  const left = to[0] + (axes.box[0] - from[0]) * wide;
+  const top = to[1] + (axes.box[1] - from[1]) * high;
   const [across, down] = [axes.box[2] * wide, axes.box[3] * high];
   return {
     left, top, across, down,
@@ -109,8 +112,8 @@ const draw = {
   },
 };
 
-function drawMarks(context, marks, maps, inks) {
-  context.font = "12.5px system-ui, sans-serif";
+function drawMarks(context, marks, maps, inks, scale) {
+  context.font = `${Math.min(Math.max(12.5 * scale, 10.5), 14)}px system-ui, sans-serif`;
   for (const mark of marks) {
     const to = maps[mark.axes];
     context.save();
@@ -181,6 +184,6 @@ class Picture {
 
   move(marks) {
     const context = cleared(this.above, this.width, this.layout.height);
-    drawMarks(context, marks, this.layout.maps, this.inks);
+    drawMarks(context, marks, this.layout.maps, this.inks, this.layout.scale);
   }
 }

@@ -152,16 +152,16 @@ class MatrixExplorer(Explorer):
     """
 
     _esm = script("kernel.js")
-    moving: ClassVar = ("m11", "m12", "m21", "m22", "towards", "spectrum")
+    moving: ClassVar = ("m11", "m12", "towards", "m21", "m22", "spectrum")
     size: ClassVar = (7.6, 4.6)
     same_axes: ClassVar = True
 
-    m11 = Slider(1.0, low=-LIMIT, high=LIMIT, step=0.05, label="row 1: m₁₁")
+    m11 = Slider(1.0, low=-LIMIT, high=LIMIT, step=0.05, label="m₁₁")
     m12 = Slider(0.8, low=-LIMIT, high=LIMIT, step=0.05, label="m₁₂")
-    m21 = Slider(0.2, low=-LIMIT, high=LIMIT, step=0.05, label="row 2: m₂₁")
+    m21 = Slider(0.2, low=-LIMIT, high=LIMIT, step=0.05, label="m₂₁")
     m22 = Slider(0.9, low=-LIMIT, high=LIMIT, step=0.05, label="m₂₂")
     towards = Slider(0.0, low=0, high=1, step=0.01, label="towards polar factor")
-    spectrum = Choice("gaussian", label="large gradient")
+    spectrum = Choice("gaussian", label="gradient")
 
     def __init__(self, matrix=None, *, large=None, **values):
         self._large = {}

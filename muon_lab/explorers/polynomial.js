@@ -170,7 +170,8 @@ function sentences(found, name, tolerance) {
     : "No σ up to 1 reaches 0.5.";
   return {
     schedule: about(found, name),
-    band: `After ${steps} σ from 0.01 to 1 ${landing}. Slope at zero: ${short(found.slope)}. ${half}`,
+    band: `After ${steps} σ from 0.01 to 1 ${landing}. ` +
+      `Slope at zero: ${short(found.slope)}. ${half}`,
     long_run: `Repeated for ever, ${forEver(found)}`,
     values: `${found.landed} of ${found.starts.length} singular values are within ` +
       `${tolerance} of 1 after ${steps}.`,
@@ -201,8 +202,8 @@ function curveMarks(found, axes, tolerance) {
 function valueMarks(found, axes, tolerance, steps) {
   const count = Math.min(ROWS, found.starts.length);
   const row = (i) => {
-    const start = found.starts[Math.round((i * (found.starts.length - 1)) / Math.max(count - 1, 1))];
-    const path = [start];
+    const place = (i * (found.starts.length - 1)) / Math.max(count - 1, 1);
+    const path = [found.starts[Math.round(place)]];
     for (const triple of found.triples) path.push(evaluate(path.at(-1), triple));
     return path;
   };
@@ -217,7 +218,9 @@ function valueMarks(found, axes, tolerance, steps) {
     { kind: "band", axes: 1, low: 1 - tolerance, high: 1 + tolerance, ink: "green", alpha: 0.15 },
     { kind: "line", axes: 1, ...all, ink: "blue", width: 1, dash: [], alpha: 0.35 },
     one(largest, "blue", []), one(smallest, "orange", DASHED),
-    ...endLabels([["largest", largest.at(-1), "blue"], ["smallest", smallest.at(-1), "orange"]], axes),
+    ...endLabels([
+      ["largest", largest.at(-1), "blue"], ["smallest", smallest.at(-1), "orange"],
+    ], axes),
     ...stepLabels(steps, axes),
   ];
 }
@@ -228,6 +231,8 @@ function share(value, { y: [low, high], logs }) {
   return logs[1] ? Math.log(kept / low) / Math.log(high / low) : (kept - low) / (high - low);
 }
 
+const label = (x, y, text, ink, align) => ({ kind: "label", axes: 1, x, y, text, ink, align });
+
 function endLabels(ends, axes) {
   const byHeight = ends.map(([, value], i) => [share(value, axes), i]).sort((p, q) => p[0] - q[0]);
   const heights = [];
@@ -237,9 +242,8 @@ function endLabels(ends, axes) {
     floor = heights[i] + 0.07;
   }
   const over = Math.max(0, floor - 0.07 - 0.97);
-  return ends.map(([text, , ink], i) => ({
-    kind: "label", axes: 1, x: 1.02, y: fromPixel(axes, "y", heights[i] - over), text, ink, align: "left",
-  }));
+  return ends.map(([text, , ink], i) =>
+    label(1.02, fromPixel(axes, "y", heights[i] - over), text, ink, "left"));
 }
 
 function stepLabels(steps, axes) {
@@ -247,7 +251,7 @@ function stepLabels(steps, axes) {
   const y = fromPixel(axes, "y", -0.055);
   const labels = [];
   for (let k = 0; k <= steps; k += stride) {
-    labels.push({ kind: "label", axes: 1, x: k / steps, y, text: String(k), ink: "text", align: "center" });
+    labels.push(label(k / steps, y, String(k), "text", "center"));
   }
   return labels;
 }

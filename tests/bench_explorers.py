@@ -1,0 +1,193 @@
+"""Measure how long a picture takes after its slider moved, beside matplotlib's own ways.
+
+`python tests/bench_explorers.py` starts JupyterLab and a headless Chromium, moves each slider 60
+times in the same page, and prints the median and the 90th percentile: from the slider's event to
+the first frame that shows a changed picture. "work" is the browser's own part of it.
+"""
+
+import os
+import platform
+import statistics
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from jupyter_browser import (
+    NO_CHROMIUM,
+    chromium,
+    find_chromium,
+    jupyterlab,
+    open_notebook,
+    run_all,
+    write_notebook,
+)
+
+CHANGES = 60
+SETUP = """
+import ipywidgets, matplotlib.pyplot as plt, numpy as np
+from muon_lab.explorers import DescentExplorer, MatrixExplorer, PolynomialExplorer
+from muon_lab.explorers.polynomial_scene import value_marks
+from muon_lab.polynomials import apply_schedule
+x, starts = np.linspace(0, 1.3, 500), np.linspace(0.01, 0.25, 64)
+
+def curves(a):
+    triple = (a, -4.775, 2.0315)
+    return apply_schedule(x, triple), [apply_schedule(starts, triple, k) for k in range(1, 6)]
+"""
+DRAWN = "div.muon-explorer"
+EXPLORERS = {
+    "PolynomialExplorer, in the browser": ("PolynomialExplorer()", "a"),
+    "MatrixExplorer, fed by the kernel": ("MatrixExplorer()", "towards"),
+    "DescentExplorer, one rule of three": ("DescentExplorer()", "lr3"),
+    "DescentExplorer, all three (start)": ("DescentExplorer()", "x"),
+}
+# The same two axes and 65 lines, as a notebook without an explorer would draw them.
+OUTPUT = """
+slider, output = ipywidgets.FloatSlider(3.4, min=3, max=4, step=0.005), ipywidgets.Output()
+
+def redraw(change):
+    with output:
+        output.clear_output(wait=True)
+        figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.4))
+        whole, steps = curves(change.new)
+        left.plot(x, whole), right.plot(steps)
+        left.set_ylim(0, 1.6)
+        plt.show()
+
+slider.observe(redraw, "value")
+ipywidgets.VBox([slider, output])
+"""
+IN_PLACE = """
+%matplotlib widget
+slider = ipywidgets.FloatSlider(3.4, min=3, max=4, step=0.005)
+figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.4))
+whole, steps = curves(3.4)
+(curve,), lines = left.plot(x, whole), right.plot(steps)
+left.set_ylim(0, 1.6)
+
+def redraw(change):
+    whole, steps = curves(change.new)
+    curve.set_ydata(whole)
+    for line, values in zip(lines, np.array(steps).T):
+        line.set_ydata(values)
+    figure.canvas.draw_idle()
+
+slider.observe(redraw, "value")
+display(slider)
+plt.show()
+"""
+# Move a native slider to `value`; resolve after the frame in which a new picture was drawn.
+MOVE_EXPLORER = """async ([root, trait, value]) => {
+    const slider = root.querySelector(`[data-trait="${trait}"] input[type=range]`);
+    const drawn = root.dataset.drawn;
+    const frame = () => new Promise(requestAnimationFrame);
+    await frame();
+    const began = performance.now();
+    slider.value = value;
+    slider.dispatchEvent(new Event("input"));
+    while (root.dataset.drawn === drawn) await frame();
+    return [performance.now() - began, Number(root.dataset.work)];
+}"""
+# Move an ipywidgets slider by its handle; resolve after the frame with other pixels in the picture.
+WATCH_CELL = """([cell]) => {
+    const seen = () => {
+        const canvas = cell.querySelector(".jupyter-matplotlib-canvas-container canvas");
+        if (canvas) return canvas.toDataURL();
+        return cell.querySelector(".jp-OutputArea-output img")?.src;
+    };
+    const before = seen();
+    cell.took = new Promise((resolve) => {
+        cell.addEventListener("keydown", () => {
+            const began = performance.now();
+            const look = () => {
+                const now = seen();
+                if (now && now !== before) resolve([performance.now() - began, NaN]);
+                else requestAnimationFrame(look);
+            };
+            requestAnimationFrame(look);
+        }, { capture: true, once: true });
+    });
+}"""
+
+
+def time_explorer(page, number: int, trait: str) -> list[tuple[float, float]]:
+    """Return (milliseconds to a new picture, of these the browser's work) for each change."""
+    root = page.locator(DRAWN).nth(number)
+    root.scroll_into_view_if_needed()
+    page.locator(f"{DRAWN}[data-drawn]").nth(number).wait_for()
+    slider = root.locator(f'[data-trait="{trait}"] input[type=range]')
+    low, high = (float(slider.get_attribute(name)) for name in ("min", "max"))
+    handle, taken = root.element_handle(), []
+    for change in range(CHANGES + 5):
+        share = 0.3 + 0.2 * change / CHANGES
+        value = low + share * (high - low)
+        taken.append(tuple(page.evaluate(MOVE_EXPLORER, [handle, trait, value])))
+    return taken[5:]  # the first ones still compile
+
+
+def time_cell(page, number: int) -> list[tuple[float, float]]:
+    """Return the same for a cell with an ipywidgets slider and a matplotlib picture."""
+    cell = page.locator(".jp-CodeCell").nth(number)
+    handle = cell.locator('[role="slider"], .noUi-handle').first
+    handle.scroll_into_view_if_needed()
+    handle.focus()
+    taken = []
+    for _ in range(CHANGES + 5):
+        page.evaluate(WATCH_CELL, [cell.element_handle()])
+        page.keyboard.press("ArrowRight")
+        taken.append(tuple(cell.evaluate("cell => cell.took")))
+        page.wait_for_timeout(30)
+    return taken[5:]
+
+
+def report(name: str, taken: list[tuple[float, float]]) -> None:
+    """Print one line of the table."""
+    times, works = zip(*taken, strict=True)
+    ninth = statistics.quantiles(times, n=10)[-1]
+    work = statistics.median(works)
+    shown = f"{work:6.1f}" if work == work else "      "
+    print(f"{name:42} {statistics.median(times):7.1f} {ninth:7.1f} {shown}", flush=True)
+
+
+def measure(page) -> None:
+    """Time every way in one page."""
+    head = f"milliseconds, {CHANGES} changes"
+    print(f"{head:42} {'median':>7} {'90 %':>7} {'work':>6}")
+    for number, (name, (_, trait)) in enumerate(EXPLORERS.items()):
+        report(name, time_explorer(page, number, trait))
+    first = 1 + len(EXPLORERS)
+    report("matplotlib redrawn in an Output", time_cell(page, first))
+    if find_spec("ipympl"):
+        report("ipympl, artists updated in place", time_cell(page, first + 1))
+    else:
+        print("ipympl, artists updated in place: ipympl is not installed")
+
+
+def main() -> None:
+    """Open one notebook with all of them, and measure."""
+    if find_chromium() is None:
+        raise SystemExit(NO_CHROMIUM)
+    cells = [SETUP, *(made for made, _ in EXPLORERS.values()), OUTPUT]
+    cells += [IN_PLACE] if find_spec("ipympl") else []
+    print(f"{platform.machine()}, {os.cpu_count()} cores; from the slider to a changed picture")
+    with tempfile.TemporaryDirectory() as place:
+        served, settings = Path(place, "served"), Path(place, "settings")
+        served.mkdir()
+        settings.mkdir()
+        write_notebook(served / "bench.ipynb", *cells)
+        with jupyterlab(served, settings) as lab, chromium() as browser:
+            page = browser.new_page(viewport={"width": 1400, "height": 1000})
+            open_notebook(page, lab, "bench.ipynb")
+            run_all(page)
+            page.wait_for_function(
+                "count => document.querySelectorAll('.muon-explorer').length === count",
+                arg=len(EXPLORERS),
+                timeout=120_000,
+            )
+            page.locator(".jp-CodeCell").last.locator('[role="slider"]').first.wait_for()
+            page.wait_for_timeout(3000)
+            measure(page)
+
+
+if __name__ == "__main__":
+    main()
