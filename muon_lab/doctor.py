@@ -6,9 +6,9 @@ notebook, `doctor.examine()` shows it. It runs where torch or JupyterLab are mis
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
@@ -23,6 +23,21 @@ ENOUGH_BYTES = 3 * 2**30
 WIDGET_PACKAGES = ("jupyterlab", "ipywidgets", "jupyterlab_widgets", "anywidget")
 BROWSER_PARTS = ("@jupyter-widgets/jupyterlab-manager", "anywidget")
 
+# What a notebook computes, and its seconds from top to bottom where they were measured: on two
+# cores of an AMD EPYC (AVX-512), on which the piece of work in `pace` took PACE_SECONDS.
+PACE_SECONDS = 0.02
+NOTEBOOKS = {
+    "00_start_here": ("a path down a valley", 5),
+    "01_descent": ("paths of three rules, and learning rates tried by the hundred", 5),
+    "02_adaptive": ("races of five rules", 8),
+    "03_matrices": ("ten training steps of a small network, and SVDs", 11),
+    "04_polynomials": ("polynomials of matrices, and a Remez", 16),
+    "05_muon": ("small problems, learning rates swept for every optimizer", 60),
+    "06_attention": ("a small GPT's parts, and their logits", 36),
+    "07_training_run": ("a GPT trained twice, by AdamW and by Muon", 90),
+    "08_muonclip": ("a GPT whose logits explode, with the clip and without", 90),
+}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -35,9 +50,10 @@ class Finding:
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """All findings; it shows itself as text."""
+    """All findings, and what each notebook will do and take; it shows itself as text."""
 
     findings: tuple[Finding, ...]
+    plan: tuple[str, ...] = ()
 
     @property
     def faults(self) -> tuple[Finding, ...]:
@@ -52,20 +68,22 @@ class Report:
             lines.append(f"{mark} {finding.subject:{width}}  {finding.seen}")
             if finding.mend:
                 lines.append(f"  {'':{width}}  to mend it: {finding.mend}")
+        if self.plan:
+            lines += ["", "From top to bottom the notebooks will run here for about", *self.plan]
         count = len(self.faults)
         verdict = f"{count} thing{'s' * (count > 1)} to mend." if count else "Ready for the course."
         return "\n".join([*lines, "", verdict])
 
 
 def examine() -> Report:
-    """Look at this machine; takes about two seconds, most of them to load torch."""
+    """Look at this machine; takes about three seconds, most of them to load torch."""
     torch = load_torch()
     findings = [python_version(sys.version_info[:3]), package(), torch_version(torch)]
     findings += [cores(torch), memory(memory_bytes())]
     if torch:
         findings += [device(torch), bf16(torch)]
     findings += widgets()
-    return Report(tuple(findings))
+    return Report(tuple(findings), tuple(plan(pace(torch))) if torch else ())
 
 
 def load_torch() -> ModuleType | None:
@@ -159,24 +177,54 @@ def cpu_has_bf16(torch: ModuleType) -> bool:
 
 
 def matmul_seconds(torch: ModuleType, place: str, dtype: str, size: int = 768) -> float:
-    """Return the median time of a square matrix product, after one to warm up."""
+    """Return the time of a square matrix product."""
     matrix = torch.ones(size, size, device=place, dtype=getattr(torch, dtype))
 
     def product():
         (matrix @ matrix)[0, 0].item()  # reading a number waits for the device
 
-    return median_seconds(product)
+    return best_seconds(product)
 
 
-def median_seconds(action: Callable[[], object], repeats: int = 7) -> float:
-    """Return the median of some timings of an action, after one to warm up."""
-    action()
+def best_seconds(action: Callable[[], object], repeats: int = 9) -> float:
+    """Return the least of some timings of an action: what it takes where nothing else is busy."""
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
         action()
         seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
+    return min(seconds)
+
+
+def pace(torch: ModuleType) -> float:
+    """Return how long a small network's step takes a core, as a multiple of where it was measured.
+
+    One thread, since two that share their cores with other programs say little about the machine.
+    """
+    layers = [torch.nn.Linear(128, 512), torch.nn.GELU(), torch.nn.Linear(512, 128)]
+    network, tokens = torch.nn.Sequential(*layers), torch.ones(2048, 128)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = best_seconds(lambda: network(tokens).square().mean().backward())
+    torch.set_num_threads(threads)
+    return seconds / PACE_SECONDS
+
+
+def plan(pace: float) -> Iterator[str]:
+    """Yield a line for each notebook: its seconds at this pace, and what they are spent on."""
+    for name, (work, seconds) in NOTEBOOKS.items():
+        yield f"  {in_words(seconds * pace):>7}  {name:15}  {work}"
+
+
+def in_words(seconds: float) -> str:
+    """Round to what an estimate can promise.
+
+    >>> in_words(4), in_words(37), in_words(200)
+    ('10 s', '40 s', '3 min')
+    """
+    if seconds > 90:
+        return f"{seconds / 60:.0f} min"
+    return f"{10 * math.ceil(seconds / 10)} s"
 
 
 def widgets() -> list[Finding]:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -97,3 +98,14 @@ def test_without_torch_it_says_so_and_exits_with_1():
     assert result.returncode == 1
     assert "✗ PyTorch     missing\n" in result.stdout
     assert "run `make lab`" in result.stdout
+
+
+def test_every_notebook_is_in_the_plan_and_none_that_is_not_there():
+    folder = Path(__file__).parent.parent / "notebooks"
+    assert [path.stem for path in sorted(folder.glob("*.ipynb"))] == list(doctor.NOTEBOOKS)
+
+
+def test_a_machine_half_as_fast_is_told_twice_the_time(monkeypatch):
+    monkeypatch.setattr(doctor, "NOTEBOOKS", {"07_training_run": ("two runs", 60)})
+    assert list(doctor.plan(pace=1.0)) == ["     60 s  07_training_run  two runs"]
+    assert list(doctor.plan(pace=2.0)) == ["    2 min  07_training_run  two runs"]
