@@ -44,7 +44,7 @@ store: .venv/has-test  ## run NOTEBOOK=notebooks/... from top to bottom and stor
 
 clean:  ## take away the environment and the caches; recorded runs stay
 	@rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
-	@find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	@find . \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # torch brings CUDA along on Linux, which takes 8,000; without it 2,000 are enough.
 FREE = $(shell df -Pm . | awk 'END {print $$4}')

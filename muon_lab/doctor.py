@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 INSTALL = "run `make lab`, which installs it"
-ENOUGH_BYTES = 3 * 2**30
+ENOUGH_BYTES = 3 * 2**30  # for JupyterLab, two kernels and one training run
 # A page in the browser and a kernel in Python meet in these packages, so they must fit together.
 WIDGET_PACKAGES = ("jupyterlab", "ipywidgets", "jupyterlab_widgets", "anywidget")
 BROWSER_PARTS = ("@jupyter-widgets/jupyterlab-manager", "anywidget")
@@ -140,9 +140,9 @@ def memory_bytes() -> int:
 
 
 def memory(count: int) -> Finding:
-    """Judge the memory: JupyterLab, two kernels and one training run want about 2 GiB."""
-    mend = "" if count >= ENOUGH_BYTES else "keep one notebook open at a time"
-    return Finding("Memory", f"{count / 2**30:.1f} GiB", mend)
+    """Say how much memory there is, and what to do with little: no reason not to begin."""
+    advice = "" if count >= ENOUGH_BYTES else ": little, so keep one notebook open at a time"
+    return Finding("Memory", f"{count / 2**30:.1f} GiB{advice}")
 
 
 def device(torch: ModuleType) -> Finding:

@@ -185,6 +185,21 @@ def test_a_second_start_installs_nothing(clone):
     assert "--ip=127.0.0.1" in lines[1]
 
 
+def test_clean_lab_begins_anew(clone):
+    installed(clone)
+    fake(clone / "bin/python3", 'case "$1" in -m) echo made anew; exit 1;; esac')
+    assert "made anew" in make(clone, "clean", "lab").stdout
+    assert not (clone / ".venv").exists()
+
+
+def test_clean_takes_caches_only(clone):
+    kept = clone / "notebooks/my notes/mine.ipynb"
+    (kept.parent / ".ipynb_checkpoints").mkdir(parents=True)
+    kept.touch()
+    assert make(clone, "clean").returncode == 0
+    assert [path.name for path in kept.parent.iterdir()] == ["mine.ipynb"]
+
+
 def test_changed_versions_are_installed(clone):
     installed(clone)
     os.utime(clone / "requirements.lock", (4e9, 4e9))
