@@ -22,8 +22,8 @@ from PIL import Image
 from playwright.sync_api import Page
 
 TARGET = Path(__file__).parent.parent / "data" / "explorer.gif"
-WIDTH = 760
-COLOURS = 48
+WIDTH = 720
+COLOURS = 40
 FRAME_MS = 90
 LARGEST = 1_500_000  # bytes
 CELL = """
@@ -65,7 +65,7 @@ def write(taken: list[Image.Image], target: Path) -> int:
     width, height = taken[0].size
     size = (WIDTH, round(WIDTH * height / width))
     shrunk = [frame.resize(size, Image.Resampling.LANCZOS) for frame in taken]
-    palette = shrunk[len(shrunk) // 2].quantize(COLOURS)
+    palette = shrunk[len(shrunk) // 2].quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE)
     drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in shrunk]
     loop = {"save_all": True, "append_images": drawn[1:], "duration": FRAME_MS, "loop": 0}
     drawn[0].save(target, optimize=True, **loop)

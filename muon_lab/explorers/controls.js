@@ -49,10 +49,12 @@ const makeControl = { slider, choice, toggle };
 function addControl(model, spec, react, panel) {
   const id = `muon-explorer-${(controlsMade += 1)}`;
   const control = makeControl[spec.kind](spec, id, (value) => {
-    if (value === undefined) { control.show(model.get(spec.trait)); return; }
-    model.set(spec.trait, value);
-    react(model, spec.trait);
-    model.save_changes();
+    if (value !== undefined) {
+      model.set(spec.trait, value);
+      react(model, spec.trait);
+      model.save_changes();
+    }
+    control.show(model.get(spec.trait));
   });
   for (const part of control.parts) part.dataset.lmSuppressShortcuts = KEYS_ARE_OURS;
   const name = element("label", { htmlFor: id, textContent: spec.label });
