@@ -37,13 +37,20 @@ const BAND_GRID = geometric(0.01, 1, 20001);
 const REACH_GRID = geometric(1e-8, 1, 1601);
 const RUN_GRID = geometric(0.01, 1, 200);
 
+// Step by step over the whole grid, several times as fast as point by point.
 function bandOf(triples) {
+  const values = Float64Array.from(BAND_GRID);
+  for (const [a, b, c] of triples) {
+    for (let i = 0; i < values.length; i++) {
+      const square = values[i] * values[i];
+      values[i] *= a + square * (b + square * c);
+    }
+  }
   let [low, high] = [Infinity, -Infinity];
-  for (const x of BAND_GRID) {
-    const y = applySteps(x, triples);
-    if (Number.isNaN(y)) return [NaN, NaN];
-    if (y < low) low = y;
-    if (y > high) high = y;
+  for (let i = 0; i < values.length; i++) {
+    if (Number.isNaN(values[i])) return [NaN, NaN];
+    if (values[i] < low) low = values[i];
+    if (values[i] > high) high = values[i];
   }
   return [low, high];
 }
