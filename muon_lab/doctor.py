@@ -25,7 +25,7 @@ BROWSER_PARTS = ("@jupyter-widgets/jupyterlab-manager", "anywidget")
 
 # What a notebook computes, and its seconds from top to bottom where they were measured: on two
 # cores of an AMD EPYC (AVX-512), on which the piece of work in `pace` took PACE_SECONDS.
-PACE_SECONDS = 0.02
+PACE_SECONDS = 0.0022
 NOTEBOOKS = {
     "00_start_here": ("a path down a valley", 5),
     "01_descent": ("paths of three rules, and learning rates tried by the hundred", 5),
@@ -186,7 +186,7 @@ def matmul_seconds(torch: ModuleType, place: str, dtype: str, size: int = 768) -
     return best_seconds(product)
 
 
-def best_seconds(action: Callable[[], object], repeats: int = 9) -> float:
+def best_seconds(action: Callable[[], object], repeats: int = 20) -> float:
     """Return the least of some timings of an action: what it takes where nothing else is busy."""
     seconds = []
     for _ in range(repeats):
@@ -199,13 +199,13 @@ def best_seconds(action: Callable[[], object], repeats: int = 9) -> float:
 def pace(torch: ModuleType) -> float:
     """Return how long a small network's step takes a core, as a multiple of where it was measured.
 
-    One thread, since two that share their cores with other programs say little about the machine.
+    One thread and a short step, many times: some then fall between what else the machine does.
     """
     layers = [torch.nn.Linear(128, 512), torch.nn.GELU(), torch.nn.Linear(512, 128)]
-    network, tokens = torch.nn.Sequential(*layers), torch.ones(2048, 128)
+    network, tokens = torch.nn.Sequential(*layers), torch.ones(256, 128)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    seconds = best_seconds(lambda: network(tokens).square().mean().backward())
+    seconds = best_seconds(lambda: network(tokens).square().mean().backward(), repeats=60)
     torch.set_num_threads(threads)
     return seconds / PACE_SECONDS
 
