@@ -6,6 +6,7 @@ ranks, and ends an optimizer's step with the clip. A model is anything with modu
 ``max_logits`` and ``clip_qk_(tau)``.
 """
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -113,9 +114,11 @@ class MuonClip(Muon):
         kept = ("model", "tau", "gammas", "max_logits")
         return super().__getstate__() | {name: getattr(self, name) for name in kept}
 
+    @torch.no_grad()
     def step(self, closure: Callable | None = None):
         """Update every parameter, then clip; return the closure's loss."""
-        loss = super().step(closure)
+        # torch wraps each class's step to run hooks; Muon's bare one keeps them from running twice.
+        loss = inspect.unwrap(Muon.step)(self, closure)
         layers = _clippable(self.model)
         reduce_max_logits_(layers)
         self.max_logits = {name: layer.max_logits for name, layer in layers.items()}

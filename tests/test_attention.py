@@ -1,10 +1,14 @@
 """The clip's exact identity, RoPE, the two ways to compute, and what a cache holds."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention import flex_attention
 
+from muon_lab import attention
 from muon_lab.attention import (
     MultiHeadAttention,
     MultiHeadLatentAttention,
@@ -338,6 +342,33 @@ def test_qk_norm_makes_the_logits_blind_to_the_weights_scale():
 def test_shapes_that_cannot_work_are_refused_with_what_would(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_the_way_through_flex_attention_passes_mask_groups_and_scale(monkeypatch):
+    """Only the maxima's kernel needs CUDA; here torch's plain version stands in for it."""
+    monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    request = attention._compiled_flex()[1]
+
+    def flex(q, k, v, *, return_aux, **options):
+        assert return_aux == flex_attention.AuxRequest(max_scores=True)
+        out = flex_attention.flex_attention(q, k, v, **options)
+        maxima = causal_logits(q, k, options["scale"]).amax(-1)
+        return out, flex_attention.AuxOutput(max_scores=maxima)
+
+    monkeypatch.setattr(attention, "_compiled_flex", lambda: (flex, request))
+    q, k, v = (torch.randn(2, n, 20, 16) for n in (4, 2, 2))
+    out, maxima = flex_attention_with_maxima(q, k, v, 0.3)
+    wanted, wanted_maxima = explicit_attention(q, k, v, 0.3)
+    torch.testing.assert_close(out, wanted)
+    assert torch.equal(maxima, wanted_maxima)
+
+
+def test_flex_attention_is_for_cuda_and_heads_it_can_take():
+    q, v = torch.randn(1, 2, 8, 16), torch.randn(1, 2, 8, 16)
+    assert not attention._flex_can_run(q, v)
+    on_cuda = SimpleNamespace(is_cuda=True, dtype=torch.bfloat16, shape=q.shape)
+    assert attention._flex_can_run(on_cuda, v)
+    assert not attention._flex_can_run(on_cuda, v[..., :8])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention's maxima need CUDA")

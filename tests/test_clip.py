@@ -93,6 +93,17 @@ def test_muonclip_takes_groups_a_closure_and_a_scheduler():
     assert (optimizer.gammas[NAMES[0]] < 1).any()
 
 
+def test_hooks_on_a_step_run_once():
+    Muon([nn.Parameter(torch.zeros(2, 2))])  # so that torch has wrapped Muon's own step as well
+    model, ran = small(), []
+    optimizer = MuonClip(model)
+    optimizer.register_step_pre_hook(lambda *_: ran.append("before"))
+    optimizer.register_step_post_hook(lambda *_: ran.append("after"))
+    model(tokens(), tokens(1))[1].backward()
+    optimizer.step()
+    assert ran == ["before", "after"]
+
+
 def test_a_copied_or_unpickled_muonclip_clips_its_own_model():
     model = small()
     optimizer = MuonClip(model, lr=0.05, tau=0.5)
