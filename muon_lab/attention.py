@@ -240,7 +240,8 @@ class MultiHeadAttention(_Attention):
         k = self.key(x).unflatten(-1, (self.kv_heads, -1)).transpose(1, 2)  # (B, kv_heads, T, d)
         v = self.value(x).unflatten(-1, (self.kv_heads, -1)).transpose(1, 2)  # (B, kv_heads, T, d)
         if self.qk_norm:
-            q, k = self.query_norm(q), self.key_norm(k)
+            # Under autocast a norm comes out in float32, which no kernel mixes with v's bf16.
+            q, k = self.query_norm(q).type_as(v), self.key_norm(k).type_as(v)
         return rope(q), rope(k), v
 
     @torch.no_grad()

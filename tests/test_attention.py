@@ -238,6 +238,18 @@ def test_fused_attention_equals_explicit_with_its_gradients(kind):
         torch.testing.assert_close(fused, explicit, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "qk_norm"])
+@pytest.mark.parametrize("record", [True, False])
+def test_under_autocast_queries_keys_and_values_have_one_dtype(kind, record):
+    layer = KINDS.get(kind, lambda: MultiHeadAttention(WIDTH, HEADS, qk_norm=True))()
+    layer.records_max_logits = record
+    with torch.autocast("cpu", torch.bfloat16):
+        assert {part.dtype for part in layer.project(inputs().float())} == {torch.bfloat16}
+        out = layer(inputs().float())
+    out.float().sum().backward()
+    assert all(p.grad.isfinite().all() for p in layer.parameters())
+
+
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_grouped_heads_read_their_own_groups_key(kv_heads):
     q, k, v = (torch.randn(1, n, 6, 8, dtype=torch.float64) for n in (4, kv_heads, kv_heads))
