@@ -187,7 +187,7 @@ def _in_shape(stack: Tensor, shape: Sequence[int], group: dict) -> Tensor:
     steps = None if group["ns_steps"] == 5 else group["ns_steps"]
     matrices = stack.reshape(-1, *shape[-2:])
     options = group["ns_coefficients"], steps, group["eps"], group["ns_dtype"]
-    return newton_schulz_fast(matrices, *options).reshape(stack.shape)
+    return newton_schulz_fast(matrices, *options).contiguous().view(stack.shape)
 
 
 def _same_shaped(params: list[Tensor]) -> Iterator[list[Tensor]]:

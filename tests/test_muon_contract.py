@@ -88,7 +88,7 @@ def test_it_goes_in_the_right_direction(options, scheduler, contiguous):
     for _ in range(20):
         loss = optimizer.step(closure)
         if schedule:
-            schedule.step(*([loss] if asks_loss else []))
+            schedule.step(*([loss.detach()] if asks_loss else []))
     assert closure().item() < first
 
 

@@ -1,0 +1,192 @@
+"""Time Muon's step against its peers, in one run: ``python -m muon_lab.benchmarks``.
+
+All contenders of a table take turns on the same gradients, so that what else the machine does
+falls on all of them. A ratio is the median of the rounds' ratios. Absolute times belong to the
+machine and the moment; ratios travel better.
+"""
+
+import argparse
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from muon_lab.gpt import GPT, GPTConfig
+from muon_lab.muon import Muon, split_parameters
+from muon_lab.options import TrainConfig
+from muon_lab.orthogonalize import newton_schulz
+
+OURS, PEER, LOOP = "Muon, here", "torch.optim.Muon", "Muon, a loop"
+ADAMW, TRAIN = "torch.optim.AdamW", "forward and backward"
+FLOOR = 3  # rounds, however long they take
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model whose hidden matrices are stepped, and the batch of its forward and backward."""
+
+    title: str
+    model: GPTConfig
+    batch: int
+    tokens: int  # a sequence
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Return the shapes of the model's hidden matrices.
+
+        >>> len(Case("GPT-2 small", GPTConfig(layers=12, width=768, heads=12), 1, 1).shapes())
+        72
+        """
+        with torch.device("meta"):
+            groups = split_parameters(GPT(self.model))
+        return [tuple(p.shape) for group in groups if group["use_muon"] for p in group["params"]]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of every round for every contender, (rounds,) each, in the order they ran."""
+
+    case: Case
+    device: str
+    seconds: dict[str, list[float]]
+
+    def median(self, name: str) -> float:
+        """Return the median seconds of a contender."""
+        return statistics.median(self.seconds[name])
+
+    def ratio(self, name: str, to: str) -> float:
+        """Return the median over the rounds of one contender's time over another's."""
+        pairs = zip(self.seconds[name], self.seconds[to], strict=True)
+        return statistics.median(one / other for one, other in pairs)
+
+    def __str__(self) -> str:
+        """Draw the table."""
+        shapes = ", ".join(
+            f"{count} of {rows}×{columns}"
+            for (rows, columns), count in Counter(self.case.shapes()).items()
+        )
+        lines = [
+            f"{self.case.title}: {shapes} ({self.device}, {len(self.seconds[OURS])} rounds)",
+            f"{'':22}{'median':>12}{'speed-up':>12}{'of a forward':>15}",
+            f"{'':22}{'':>12}{'over torch':>12}{'and backward':>15}",
+        ]
+        for name in self.seconds:
+            cells = f"{name:22}{1e3 * self.median(name):>9.1f} ms"
+            if name in (OURS, PEER, LOOP):
+                cells += f"{self.ratio(PEER, name):>11.2f}×"
+            else:
+                cells += f"{'':>12}"
+            lines.append(cells + f"{self.ratio(name, TRAIN):>15.1%}")
+        tokens = f"{self.case.batch} × {self.case.tokens} tokens"
+        return "\n".join(lines).rstrip() + f", of {tokens}"
+
+
+def interleave(
+    contenders: dict[str, Callable[[], object]], seconds: float, device: str = "cpu"
+) -> dict[str, list[float]]:
+    """Let contenders take turns until the time is spent, at least 3 rounds; time each turn.
+
+    A round before the first is not counted: it allocates and compiles.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    end, rounds = None, -1
+    while rounds < FLOOR or time.perf_counter() < end:
+        for name, run in contenders.items():
+            began = _now(device)
+            run()
+            if end is not None:
+                taken[name].append(_now(device) - began)
+        rounds += 1
+        end = end or time.perf_counter() + seconds
+    return taken
+
+
+def _now(device: str) -> float:
+    """Read the clock once the device has done what it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def plain_loop(params: Sequence[Tensor], device: str) -> Callable[[], object]:
+    """Return a step of Muon that takes one matrix after another, in bfloat16, as it is written."""
+    buffers = [torch.zeros_like(p) for p in params]
+
+    @torch.no_grad()
+    def step():
+        for p, buffer in zip(params, buffers, strict=True):
+            buffer.lerp_(p.grad, 0.05)
+            direction = p.grad.lerp(buffer, 0.95)
+            p.mul_(1 - 1e-3 * 0.1)
+            p.add_(newton_schulz(direction, dtype=torch.bfloat16), alpha=-1e-3)
+
+    return step
+
+
+def measure(case: Case, seconds: float = 20.0, device: str = "cpu") -> Timing:
+    """Time the contenders on one case."""
+    dice = torch.Generator(device).manual_seed(0)
+    shapes = case.shapes()
+    grads = [torch.randn(shape, device=device, generator=dice) for shape in shapes]
+    contenders: dict[str, Callable[[], object]] = {}
+    rules = {OURS: Muon, PEER: torch.optim.Muon, ADAMW: torch.optim.AdamW}
+    for name in (OURS, PEER, LOOP, ADAMW):
+        params = [torch.nn.Parameter(torch.zeros_like(grad)) for grad in grads]
+        for p, grad in zip(params, grads, strict=True):
+            p.grad = grad  # shared: no contender writes to it
+        contenders[name] = (
+            plain_loop(params, device) if name == LOOP else rules[name](params, lr=1e-3).step
+        )
+    contenders[TRAIN] = _forward_and_backward(case, device)
+    where = torch.cuda.get_device_name(device) if "cuda" in device else _cpu()
+    return Timing(case, where, interleave(contenders, seconds, device))
+
+
+def _cpu() -> str:
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}"
+
+
+def _forward_and_backward(case: Case, device: str) -> Callable[[], object]:
+    """Return a training step without its optimizer, in bfloat16 on a GPU."""
+    model = GPT(case.model).to(device)
+    model.record_max_logits(False)
+    tokens = torch.randint(0, case.model.vocab, (case.batch, case.tokens), device=device)
+    kind = torch.device(device).type
+
+    def run():
+        model.zero_grad()
+        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+            model(tokens, tokens)[1].backward()
+
+    return run
+
+
+def cases(device: str = "cpu") -> dict[str, Case]:
+    """Return the presets of training. The gpu preset has the hidden matrices of GPT-2 small."""
+    small, large = TrainConfig(preset="cpu"), TrainConfig(preset="gpu")
+    batch, tokens = (large.batch, large.context) if "cuda" in device else (1, 256)
+    return {
+        "cpu": Case("The cpu preset", small.model(), small.batch, small.context),
+        "gpu": Case("The gpu preset, which is GPT-2 small", large.model(), batch, tokens),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m muon_lab.benchmarks", description=__doc__)
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=here, help=f"default here: {here}")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each table")
+    parser.add_argument("--case", nargs="+", choices=["cpu", "gpu"], default=["cpu", "gpu"])
+    given = parser.parse_args(arguments)
+    torch.manual_seed(0)
+    for name in given.case:
+        print(measure(cases(given.device)[name], given.seconds, given.device), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
