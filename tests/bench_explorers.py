@@ -35,6 +35,7 @@ def curves(a):
     return apply_schedule(x, triple), [apply_schedule(starts, triple, k) for k in range(1, 6)]
 """
 DRAWN = "div.muon-explorer"
+HANDLE = '[role="slider"], .noUi-handle'
 EXPLORERS = {
     "PolynomialExplorer, in the browser": ("PolynomialExplorer()", "a"),
     "MatrixExplorer, fed by the kernel": ("MatrixExplorer()", "towards"),
@@ -119,7 +120,7 @@ def time_explorer(page, number: int, trait: str) -> list[tuple[float, float]]:
     low, high = (float(slider.get_attribute(name)) for name in ("min", "max"))
     handle, taken = root.element_handle(), []
     for change in range(CHANGES + 5):
-        share = 0.3 + 0.2 * change / CHANGES
+        share = 0.3 + 0.02 * (7 * change % 20)  # each time another step of the slider
         value = low + share * (high - low)
         taken.append(tuple(page.evaluate(MOVE_EXPLORER, [handle, trait, value])))
     return taken[5:]  # the first ones still compile
@@ -128,7 +129,7 @@ def time_explorer(page, number: int, trait: str) -> list[tuple[float, float]]:
 def time_cell(page, number: int) -> list[tuple[float, float]]:
     """Return the same for a cell with an ipywidgets slider and a matplotlib picture."""
     cell = page.locator(".jp-CodeCell").nth(number)
-    handle = cell.locator('[role="slider"], .noUi-handle').first
+    handle = cell.locator(HANDLE).first
     handle.scroll_into_view_if_needed()
     handle.focus()
     taken = []
@@ -149,44 +150,46 @@ def report(name: str, taken: list[tuple[float, float]]) -> None:
     print(f"{name:42} {statistics.median(times):7.1f} {ninth:7.1f} {shown}", flush=True)
 
 
-def measure(page) -> None:
-    """Time every way in one page."""
+def open_cells(lab, browser, name: str, cells: list[str]):
+    """Run cells in a notebook of their own; return its page when all widgets are there."""
+    write_notebook(lab.folder / name, *cells)
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    open_notebook(page, lab, name)
+    run_all(page, lab)
+    page.locator(".jp-CodeCell").last.locator(HANDLE).first.wait_for(timeout=120_000)
+    page.wait_for_timeout(3000)
+    return page
+
+
+def measure(lab, browser) -> None:
+    """Time every way and print the table."""
     head = f"milliseconds, {CHANGES} changes"
     print(f"{head:42} {'median':>7} {'90 %':>7} {'work':>6}")
+    cells = [SETUP, *(made for made, _ in EXPLORERS.values()), OUTPUT]
+    page = open_cells(lab, browser, "bench.ipynb", cells)
     for number, (name, (_, trait)) in enumerate(EXPLORERS.items()):
         report(name, time_explorer(page, number, trait))
-    first = 1 + len(EXPLORERS)
-    report("matplotlib redrawn in an Output", time_cell(page, first))
-    if find_spec("ipympl"):
-        report("ipympl, artists updated in place", time_cell(page, first + 1))
+    report("matplotlib redrawn in an Output", time_cell(page, len(cells) - 1))
+    page.close()
+    lab.end_kernels()
+    name = "ipympl, artists updated in place"
+    if find_spec("ipympl") is None:
+        print(f"{name}: ipympl is not installed")
     else:
-        print("ipympl, artists updated in place: ipympl is not installed")
+        report(name, time_cell(open_cells(lab, browser, "ipympl.ipynb", [SETUP, IN_PLACE]), 1))
 
 
 def main() -> None:
-    """Open one notebook with all of them, and measure."""
+    """Start JupyterLab and Chromium, and measure."""
     if find_chromium() is None:
         raise SystemExit(NO_CHROMIUM)
-    cells = [SETUP, *(made for made, _ in EXPLORERS.values()), OUTPUT]
-    cells += [IN_PLACE] if find_spec("ipympl") else []
     print(f"{platform.machine()}, {os.cpu_count()} cores; from the slider to a changed picture")
     with tempfile.TemporaryDirectory() as place:
         served, settings = Path(place, "served"), Path(place, "settings")
         served.mkdir()
         settings.mkdir()
-        write_notebook(served / "bench.ipynb", *cells)
         with jupyterlab(served, settings) as lab, chromium() as browser:
-            page = browser.new_page(viewport={"width": 1400, "height": 1000})
-            open_notebook(page, lab, "bench.ipynb")
-            run_all(page)
-            page.wait_for_function(
-                "count => document.querySelectorAll('.muon-explorer').length === count",
-                arg=len(EXPLORERS),
-                timeout=120_000,
-            )
-            page.locator(".jp-CodeCell").last.locator('[role="slider"]').first.wait_for()
-            page.wait_for_timeout(3000)
-            measure(page)
+            measure(lab, browser)
 
 
 if __name__ == "__main__":

@@ -134,20 +134,32 @@ def write_notebook(path: Path, *cells: str) -> Path:
 
 
 def open_notebook(page: Page, lab: Lab, name: str) -> None:
-    """Open a notebook and wait until its cells are there and its kernel is idle."""
+    """Open a notebook and wait until its cells are there."""
     page.goto(lab.url(name))
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=READY_MS)
-    until = time.monotonic() + READY_MS / 1000
-    while time.monotonic() < until:  # the page calls a kernel idle before it has one
+
+
+def wait_for_kernel(page: Page, lab: Lab, patience: float = 20.0) -> None:
+    """Wait until the page's kernel is idle.
+
+    The page calls a kernel idle before it has one, so the server is asked. The server may miss a
+    kernel's first word and call it starting for ever: one that is connected is good after a while.
+    """
+    began = time.monotonic()
+    while time.monotonic() < began + READY_MS / 1000:
         kernels = [session["kernel"] for session in lab.ask("sessions")]
-        if any(kernel["connections"] and kernel["execution_state"] == "idle" for kernel in kernels):
+        late = time.monotonic() > began + patience
+        if any(
+            each["connections"] and (late or each["execution_state"] == "idle") for each in kernels
+        ):
             return
         page.wait_for_timeout(100)
-    raise TimeoutError(f"no kernel for {name} after {READY_MS / 1000:g} s")
+    raise TimeoutError(f"no kernel after {READY_MS / 1000:g} s")
 
 
-def run_all(page: Page) -> None:
-    """Run every cell, by the menu; return when the kernel is idle again."""
+def run_all(page: Page, lab: Lab) -> None:
+    """Ask for every cell to be run, by the menu, once there is a kernel."""
+    wait_for_kernel(page, lab)
     page.get_by_role("menuitem", name="Run", exact=True).first.click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 

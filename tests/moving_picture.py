@@ -82,7 +82,7 @@ def main() -> None:
         with jupyterlab(served, settings) as lab, chromium() as browser:
             page = browser.new_page(viewport={"width": 1300, "height": 1000})
             open_notebook(page, lab, "picture.ipynb")
-            run_all(page)
+            run_all(page, lab)
             page.wait_for_selector(f"{EXPLORER}[data-drawn]", timeout=60_000)
             size = write(frames(page), TARGET)
     if size > LARGEST:
