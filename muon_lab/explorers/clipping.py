@@ -122,11 +122,12 @@ class ClipExplorer(Explorer):
     def draw_axes(self, figure, palette):
         """Draw all recorded maxima on the left, the axes of one step's heads on the right."""
         steps, layers, heads = self._maxima.shape
-        left, right = figure.subplots(1, 2, sharey=True)
+        left, right = figure.subplots(1, 2)
         every = _visible(self._maxima).reshape(steps, -1)
         left.plot(np.arange(1, steps + 1), every, color=palette["blue"], linewidth=0.7, alpha=0.5)
         pad = 0.02 * steps
         left.set(xlim=(1 - pad, steps + pad), ylim=self._height(), yscale="log")
+        right.set(ylim=self._height(), yscale="log")  # its own numbers: it may stand alone
         left.set(xlabel="step", ylabel="largest logit", title="every head, as recorded")
         right.set(xlim=(-0.8, layers * heads - 0.2), title="one step: ○ before, ● after")
         middles = np.arange(layers) * heads + (heads - 1) / 2
