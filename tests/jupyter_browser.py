@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from store_notebook import METADATA
 
@@ -41,6 +42,11 @@ def find_chromium() -> str | None:
     return found[0] if found else (str(on_macs) if on_macs.exists() else None)
 
 
+needs_chromium = pytest.mark.skipif(
+    find_chromium() is None and not os.environ.get("CI"), reason=NO_CHROMIUM
+)
+
+
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
     """Start a headless Chromium; end it after."""
@@ -48,6 +54,19 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=QUIET)
         yield browser
         browser.close()
+
+
+@contextlib.contextmanager
+def quiet_page(browser, **options):
+    """Open a page, and fail at its end if its console held an error."""
+    context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
+    page = context.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and errors.append(said.text))
+    yield page
+    context.close()
+    assert errors == []
 
 
 class Lab:

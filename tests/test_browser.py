@@ -6,16 +6,13 @@ Chromium these tests skip, except where CI is set: there they must run.
 
 import ast
 import contextlib
-import itertools
 import json
-import os
 import re
 import shutil
 from functools import partial
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pytest
 from jupyter_browser import (
     EXPLORER,
@@ -24,17 +21,15 @@ from jupyter_browser import (
     chromium,
     find_chromium,
     jupyterlab,
+    needs_chromium,
     open_notebook,
+    quiet_page,
     run_all,
     run_last_cell,
     write_notebook,
 )
 from notebook_rules import code_cells
 from playwright.sync_api import expect
-
-from muon_lab.explorers import PolynomialExplorer
-from muon_lab.explorers.spectra import SPECTRA
-from muon_lab.polynomials import SCHEDULES
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 FAILED = '[data-mime-type="application/vnd.jupyter.error"]'
@@ -46,9 +41,7 @@ now = [{name: getattr(each, name) for name in each.moving} for each in made]
 print(json.dumps([now, [each.starting for each in made]]))
 """
 
-pytestmark = pytest.mark.skipif(
-    find_chromium() is None and not os.environ.get("CI"), reason=NO_CHROMIUM
-)
+pytestmark = needs_chromium
 
 
 # --- which cells show an explorer, and what they need ----------------------------------------
@@ -114,19 +107,6 @@ def lab(tmp_path_factory):
     shutil.copytree(NOTEBOOKS[0].parents[1] / "data" / "runs", served / "data" / "runs")
     with jupyterlab(served, settings) as running:
         yield running
-
-
-@contextlib.contextmanager
-def quiet_page(browser, **options):
-    """Open a page, and fail at its end if its console held an error."""
-    context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
-    page = context.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and errors.append(said.text))
-    yield page
-    context.close()
-    assert errors == []
 
 
 @contextlib.contextmanager
@@ -362,77 +342,3 @@ def test_a_dark_theme_is_dark_here_too(small_page):
     small_page.wait_for_timeout(300)
     dark = look(root)
     assert dark[0] == light[0] and dark[1] != light[1]
-
-
-# --- what JupyterLab is not needed for: the JavaScript against Python ------------------------
-
-
-@pytest.fixture(scope="module")
-def bare_page(browser):
-    with quiet_page(browser) as page:
-        page.evaluate(
-            """async source => {
-            const file = new Blob([source], { type: "text/javascript" });
-            window.explorer = await import(URL.createObjectURL(file)); }""",
-            PolynomialExplorer._esm,
-        )
-        yield page
-
-
-def drawn_by_javascript(page, explorer) -> dict:
-    """Compute an explorer's scene in the browser, from its traits."""
-    traits = ["schedule", "schedules", "spectrum", "tolerance", "steps", "a", "b", "c"]
-    state = {name: getattr(explorer, name) for name in traits}
-    state["backdrop"] = {"axes": explorer.backdrop["axes"]}
-    state["spectra"] = {name: found.tolist() for name, found in explorer.spectra.items()}
-    return page.evaluate(
-        """state => {
-        const scene = window.explorer.scene({ get: name => state[name] });
-        const plain = value => ArrayBuffer.isView(value) ? [...value] : value;
-        for (const mark of scene.marks) Object.assign(mark, { x: plain(mark.x), y: plain(mark.y) });
-        return scene; }""",
-        state,
-    )
-
-
-def assert_same_scene(page, explorer) -> None:
-    """The browser draws and says what Python does, numbers to 1e-6."""
-    here, there = explorer.scene, drawn_by_javascript(page, explorer)
-    assert there["readouts"] == here["readouts"]
-    assert len(there["marks"]) == len(here["marks"])
-    for mine, its in zip(here["marks"], there["marks"], strict=True):
-        assert (its["kind"], its["axes"], its["ink"]) == (mine["kind"], mine["axes"], mine["ink"])
-        assert its.get("text") == mine.get("text")
-        for key in {"x", "y", "low", "high"} & set(mine):
-            numbers = np.clip(np.array(its[key], dtype=float), -1e6, 1e6)
-            np.testing.assert_allclose(numbers, mine[key], rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_javascript_agrees_with_python_on_every_schedule(bare_page, name):
-    explorer = PolynomialExplorer(schedule=name)
-    for steps, log, spectrum in itertools.product((1, 5, 20), (False, True), SPECTRA):
-        explorer.steps, explorer.log, explorer.spectrum = steps, log, spectrum
-        assert_same_scene(bare_page, explorer)
-
-
-def test_javascript_agrees_with_python_at_every_extreme(bare_page):
-    explorer = PolynomialExplorer()
-    sliders = [control for control in explorer.controls if control["kind"] == "slider"]
-    ends = [(control["low"], control["high"]) for control in sliders]
-    for log, *corner in itertools.product((False, True), *ends):
-        explorer.log = log
-        for control, value in zip(sliders, corner, strict=True):
-            setattr(explorer, control["trait"], value)
-        assert_same_scene(bare_page, explorer)
-
-
-def test_javascript_agrees_with_python_on_random_triples(bare_page):
-    generator = np.random.default_rng(0)
-    explorer = PolynomialExplorer()
-    for _ in range(40):
-        explorer.a = float(generator.uniform(0.5, 4.5))
-        explorer.b = float(generator.uniform(-6, 0))
-        explorer.c = float(generator.uniform(0, 3))
-        explorer.steps = int(generator.integers(1, 8))
-        assert_same_scene(bare_page, explorer)

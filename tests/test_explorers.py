@@ -15,7 +15,6 @@ from traitlets import TraitError
 from muon_lab import explorers
 from muon_lab.descent import RULES, adamw, descend
 from muon_lab.explorers import DescentExplorer, MatrixExplorer, PolynomialExplorer
-from muon_lab.explorers.controls import Choice, Count, Slider, Toggle
 from muon_lab.explorers.labels import end_labels, height_of
 from muon_lab.explorers.spectra import SPECTRA, singular_values
 from muon_lab.orthogonalize import polar_factor
@@ -155,12 +154,6 @@ def test_arrays_travel_as_bytes():
     sent = explorer.get_state("scene")["scene"]["marks"][0]
     kept = explorer.scene["marks"][0]
     assert np.frombuffer(sent["x"]).tolist() == kept["x"].tolist()
-
-
-def test_controls_describe_themselves():
-    kinds = {Slider: "a", Choice: "schedule", Count: "steps", Toggle: "log"}
-    traits = PolynomialExplorer().traits()
-    assert all(isinstance(traits[name], kind) for kind, name in kinds.items())
 
 
 # --- the polynomial explorer -----------------------------------------------------------------
