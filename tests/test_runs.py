@@ -1,9 +1,12 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from muon_lab.runs import Run, compare, here, load, load_all
+
+RECORDED = sorted((Path(__file__).parent.parent / "data" / "runs").rglob("*.json"))
 
 
 def make_run(losses=(4.0, 2.0), seed=0, optimizer="adamw", device="cpu", seconds=10.0, **curves):
@@ -159,3 +162,32 @@ def test_provenance_says_when_and_with_what():
     where = here()
     assert where["date"].endswith("+00:00")
     assert set(where) == {"date", "python", "commit"}
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_recorded_run_is_small_and_says_where_it_was_made(path):
+    about = load(path).provenance
+    assert path.stat().st_size < 100_000
+    assert about["commit"] and "changes" not in about["commit"]
+    assert about["command"].startswith("python -m muon_lab.training --preset")
+    assert {"device", "torch", "python", "date"} <= about.keys() and about["corpus"]["sha256"]
+
+
+def test_the_recorded_sweep_is_fair_and_muon_is_ahead_in_it():
+    sweep = load_all(RECORDED[0].parent.parent / "sweep")
+    best = {}
+    for name in ("adamw", "muon"):
+        losses = {
+            run.config["lr"]: run.final_loss
+            for run in sweep
+            if (run.config["optimizer"], run.config["seed"]) == (name, 0)
+        }
+        assert len(losses) == 5
+        best[name] = min(losses, key=losses.get)
+        assert min(losses) < best[name] < max(losses)
+    sides = [
+        [run for run in sweep if (run.config["optimizer"], run.config["lr"]) == pair]
+        for pair in best.items()
+    ]
+    result = compare(*sides)
+    assert (result.seeds, result.verdict) == (3, "the challenger wins")
