@@ -1,8 +1,8 @@
 """Time Muon's step against its peers, in one run: ``python -m muon_lab.benchmarks``.
 
 All contenders of a table take turns on the same gradients, so that what else the machine does
-falls on all of them. A ratio is the median of the rounds' ratios. Absolute times belong to the
-machine and the moment; ratios travel better.
+falls on all of them. Times are medians over the rounds. They belong to the machine and the moment;
+their ratios travel better.
 """
 
 import argparse
@@ -58,9 +58,8 @@ class Timing:
         return statistics.median(self.seconds[name])
 
     def ratio(self, name: str, to: str) -> float:
-        """Return the median over the rounds of one contender's time over another's."""
-        pairs = zip(self.seconds[name], self.seconds[to], strict=True)
-        return statistics.median(one / other for one, other in pairs)
+        """Return one contender's median time over another's."""
+        return self.median(name) / self.median(to)
 
     def __str__(self) -> str:
         """Draw the table."""
@@ -69,19 +68,16 @@ class Timing:
             for (rows, columns), count in Counter(self.case.shapes()).items()
         )
         lines = [
-            f"{self.case.title}: {shapes} ({self.device}, {len(self.seconds[OURS])} rounds)",
-            f"{'':22}{'median':>12}{'speed-up':>12}{'of a forward':>15}",
-            f"{'':22}{'':>12}{'over torch':>12}{'and backward':>15}",
+            f"{self.case.title}: {shapes}",
+            f"on {self.device}, {len(self.seconds[OURS])} rounds, "
+            f"forward and backward over {self.case.batch} × {self.case.tokens} tokens",
+            f"{'':22}{'median':>12}{'torch over it':>16}{'of fwd + bwd':>15}",
         ]
         for name in self.seconds:
-            cells = f"{name:22}{1e3 * self.median(name):>9.1f} ms"
-            if name in (OURS, PEER, LOOP):
-                cells += f"{self.ratio(PEER, name):>11.2f}×"
-            else:
-                cells += f"{'':>12}"
-            lines.append(cells + f"{self.ratio(name, TRAIN):>15.1%}")
-        tokens = f"{self.case.batch} × {self.case.tokens} tokens"
-        return "\n".join(lines).rstrip() + f", of {tokens}"
+            speed_up = f"{self.ratio(PEER, name):.2f} ×" if name in (OURS, PEER, LOOP) else ""
+            share = self.ratio(name, TRAIN)
+            lines.append(f"{name:22}{1e3 * self.median(name):>9.1f} ms{speed_up:>16}{share:>15.1%}")
+        return "\n".join(lines)
 
 
 def interleave(
@@ -111,7 +107,7 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def plain_loop(params: Sequence[Tensor], device: str) -> Callable[[], object]:
+def plain_loop(params: Sequence[Tensor]) -> Callable[[], object]:
     """Return a step of Muon that takes one matrix after another, in bfloat16, as it is written."""
     buffers = [torch.zeros_like(p) for p in params]
 
@@ -137,9 +133,7 @@ def measure(case: Case, seconds: float = 20.0, device: str = "cpu") -> Timing:
         params = [torch.nn.Parameter(torch.zeros_like(grad)) for grad in grads]
         for p, grad in zip(params, grads, strict=True):
             p.grad = grad  # shared: no contender writes to it
-        contenders[name] = (
-            plain_loop(params, device) if name == LOOP else rules[name](params, lr=1e-3).step
-        )
+        contenders[name] = plain_loop(params) if name == LOOP else rules[name](params, lr=1e-3).step
     contenders[TRAIN] = _forward_and_backward(case, device)
     where = torch.cuda.get_device_name(device) if "cuda" in device else _cpu()
     return Timing(case, where, interleave(contenders, seconds, device))
