@@ -258,8 +258,9 @@ def place_of(shown: dict, kept: list[dict]) -> int:
 def stored_pictures(path: Path) -> list[str]:
     """Return the picture that each explorer of a stored notebook left."""
     cells = [cell for _, cell in code_cells(nbformat.read(path, as_version=4))]
-    outputs = [cell.outputs[-1].data for cell in cells if shows_explorer(cell.source)]
-    return [data["image/png"].replace("\n", "") for data in outputs]
+    shown = [cell for cell in cells if shows_explorer(cell.source)]
+    assert all(cell.outputs for cell in shown), "an explorer's cell has no stored output"
+    return [cell.outputs[-1].data["image/png"].replace("\n", "") for cell in shown]
 
 
 @pytest.mark.parametrize("path", WITH_EXPLORERS, ids=lambda path: path.stem)

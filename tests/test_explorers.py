@@ -149,11 +149,14 @@ def test_axes_are_drawn_once_for_each_theme(explorer):
     assert explorer.backdrop is same
 
 
-def test_arrays_travel_as_bytes():
+def test_arrays_travel_in_one_buffer():
     explorer = MatrixExplorer()
-    sent = explorer.get_state("scene")["scene"]["marks"][0]
-    kept = explorer.scene["marks"][0]
-    assert np.frombuffer(sent["x"]).tolist() == kept["x"].tolist()
+    sent = explorer.get_state("scene")["scene"]
+    numbers = np.frombuffer(sent["numbers"])
+    for there, here in zip(sent["marks"], explorer.scene["marks"], strict=True):
+        if here["kind"] == "line":
+            first, count = there["y"]
+            np.testing.assert_array_equal(numbers[first : first + count], here["y"])
 
 
 # --- the polynomial explorer -----------------------------------------------------------------

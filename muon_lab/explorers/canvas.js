@@ -68,16 +68,25 @@ function fromPixel(axes, which, share) {
 
 // --- marks -----------------------------------------------------------------------------------
 
-// The kernel sends an array as bytes; an explorer that computes here gives a Float64Array.
+// The kernel sends an array as bytes; an explorer that computes here has a Float64Array.
 function numbers(values) {
   if (!(values instanceof DataView)) return values;
   const end = values.byteOffset + values.byteLength;
   return new Float64Array(values.buffer.slice(values.byteOffset, end));
 }
 
+// A scene's arrays come end to end in one: each mark says where its own begin and how long they are.
+function unpack(scene) {
+  const all = numbers(scene.numbers);
+  const find = (place) => place && all.subarray(place[0], place[0] + place[1]);
+  const marks = scene.marks.map((mark) =>
+    (Array.isArray(mark.x) ? { ...mark, x: find(mark.x), y: find(mark.y) } : mark));
+  return { ...scene, marks };
+}
+
 const draw = {
   line(context, mark, to) {
-    const [x, y] = [numbers(mark.x), numbers(mark.y)];
+    const { x, y } = mark;
     context.lineWidth = mark.width;
     context.setLineDash(mark.dash);
     context.beginPath();
@@ -91,7 +100,7 @@ const draw = {
     context.stroke();
   },
   dots(context, mark, to) {
-    const [x, y] = [numbers(mark.x), numbers(mark.y)];
+    const { x, y } = mark;
     context.lineWidth = 1.6;
     context.setLineDash([]);
     for (let i = 0; i < x.length; i++) {

@@ -4,7 +4,7 @@
 // `scene(model)` returns {marks, readouts}; `watch` names the traits it reads; `react(model, trait)`
 // sets what follows from a control's change before both are saved; `drag` as above.
 function explorer({ scene, watch, react = () => {}, drag } = {}) {
-  const sceneOf = scene ?? ((model) => model.get("scene"));
+  const sceneOf = scene ?? ((model) => unpack(model.get("scene")));
   const names = [...(watch ?? ["scene"]), "backdrop"];
   return ({ model, el }) => {
     const panel = element("div", { className: "controls" });

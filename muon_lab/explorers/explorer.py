@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from traitlets import Dict, List, TraitError, Unicode
 
 from muon_lab.explorers.controls import Choice, Count, Slider, Toggle
-from muon_lab.explorers.marks import backdrop, picture, to_buffers
+from muon_lab.explorers.marks import backdrop, pack, picture
 
 HERE = Path(__file__).parent
 SHARED = ("canvas.js", "controls.js", "explorer.js")
@@ -47,7 +47,7 @@ class Explorer(anywidget.AnyWidget):
     controls = List().tag(sync=True)
     starting = Dict().tag(sync=True)
     backdrop = Dict().tag(sync=True)
-    scene = Dict().tag(sync=True, to_json=lambda value, _: to_buffers(value))
+    scene = Dict().tag(sync=True, to_json=lambda value, _: pack(value))
     result = Dict()
 
     def __init__(self, **values):

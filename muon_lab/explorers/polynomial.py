@@ -11,7 +11,6 @@ from traitlets import Any, Dict, Float, TraitError, observe, validate
 
 from muon_lab.explorers.controls import Choice, Count, Slider, Toggle
 from muon_lab.explorers.explorer import Explorer, Scene, script
-from muon_lab.explorers.marks import to_buffers
 from muon_lab.explorers.polynomial_scene import (
     SIGMA_LIMITS,
     curve_marks,
@@ -60,7 +59,7 @@ class PolynomialExplorer(Explorer):
 
     scene = Dict()  # not sent: the browser has its own
     schedules = Dict().tag(sync=True)
-    spectra = Dict().tag(sync=True, to_json=lambda value, _: to_buffers(value))
+    spectra = Dict().tag(sync=True, to_json=lambda value, _: as_bytes(value))
 
     def __init__(self, **values):
         if values.get("matrix") is not None:
@@ -147,3 +146,8 @@ class PolynomialExplorer(Explorer):
         settings = found, self.tolerance, self.log
         marks = curve_marks(*settings) + value_marks(*settings)
         return Scene(marks, sentences(found, self.schedule, self.tolerance), found)
+
+
+def as_bytes(spectra: dict[str, np.ndarray]) -> dict[str, memoryview]:
+    """Give the browser each array as it lies in memory."""
+    return {name: memoryview(values).cast("B") for name, values in spectra.items()}
