@@ -1,8 +1,16 @@
-"""What holds for every test: no window for a figure, and what nbval does not compare."""
+"""What holds for every test: no window for a figure, one thread, and what nbval does not compare.
 
-import os
+The notebooks' kernels are processes of their own: they keep the inline pictures and all cores.
+"""
 
-os.environ.setdefault("MPLBACKEND", "agg")
+import matplotlib
+import torch
+
+
+def pytest_configure():
+    """Draw into memory, and on one thread: here a second one costs more than it does."""
+    matplotlib.use("agg")
+    torch.set_num_threads(1)
 
 
 def pytest_collectstart(collector):
