@@ -21,7 +21,8 @@ from muon_lab.split import split_parameters
 __all__ = ["Muon", "matrix_shape", "muon_update_", "split_parameters", "update_scale"]
 
 Scale = Literal["original", "match_rms_adamw", "spectral_unclamped"]
-STACK = 2**26  # numbers stepped at once: bounds the memory that stacking takes
+# Numbers stepped at once: what fills a CPU's caches, and elsewhere what bounds the memory it takes.
+STACK = {"cpu": 2**20, "elsewhere": 2**26}
 
 
 def muon_update_(
@@ -191,12 +192,13 @@ def _in_shape(stack: Tensor, shape: Sequence[int], group: dict) -> Tensor:
 
 
 def _same_shaped(params: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Sort parameters into lists of one shape, dtype and device, of at most STACK numbers each."""
+    """Sort parameters into lists of one shape, dtype and device, of about STACK numbers each."""
     alike = defaultdict(list)
     for p in params:
         alike[p.shape, p.dtype, p.device].append(p)
-    for same in alike.values():
-        count = max(1, STACK // same[0].numel())
+    for (*_, device), same in alike.items():
+        most = STACK.get(device.type, STACK["elsewhere"])
+        count = max(1, most // same[0].numel())
         yield from (same[i : i + count] for i in range(0, len(same), count))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import Parameter
 
 from muon_lab import orthogonalize
-from muon_lab.muon import Muon, matrix_shape, split_parameters
+from muon_lab.muon import STACK, Muon, matrix_shape, split_parameters
 from muon_lab.orthogonalize import newton_schulz, newton_schulz_fast
 from tests.assertions import assert_close, assert_orthogonal
 
@@ -112,7 +112,7 @@ def test_parameters_of_many_shapes_and_dtypes_share_one_optimizer():
 def test_a_bound_on_the_stack_changes_no_result(monkeypatch):
     ends = []
     for bound in (2**26, 50):
-        monkeypatch.setattr("muon_lab.muon.STACK", bound)
+        monkeypatch.setitem(STACK, "cpu", bound)
         torch.manual_seed(0)
         params = [Parameter(torch.randn(4, 6)) for _ in range(5)]
         for p in params:
