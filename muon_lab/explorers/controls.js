@@ -46,13 +46,21 @@ function toggle(spec, id, change) {
 
 const makeControl = { slider, choice, toggle };
 
+// Send what was set. Jupyter's server leaves Nagle's algorithm on: of its messages in answer, all but
+// the first wait for the browser's next packet, or 40 ms. An empty message is that packet.
+function save(model) {
+  model.save_changes();
+  const fedByKernel = model.get("scene") !== undefined;
+  for (const delay of fedByKernel ? [4, 20] : []) setTimeout(() => model.send({}), delay);
+}
+
 function addControl(model, spec, react, panel) {
   const id = `muon-explorer-${(controlsMade += 1)}`;
   const control = makeControl[spec.kind](spec, id, (value) => {
     if (value !== undefined) {
       model.set(spec.trait, value);
       react(model, spec.trait);
-      model.save_changes();
+      save(model);
     }
     control.show(model.get(spec.trait));
   });
@@ -72,7 +80,7 @@ function resetButton(model) {
   const button = element("button", { type: "button", className: "reset", textContent: "Reset" });
   button.addEventListener("click", () => {
     model.set(model.get("starting"));
-    model.save_changes();
+    save(model);
   });
   return button;
 }
@@ -89,7 +97,7 @@ function makeDraggable(canvas, model, drag, mapOf) {
   const move = (x, y) => {
     const keep = (value, [low, high]) => Math.min(Math.max(value, low), high);
     drag.move(model, keep(x, axes().x), keep(y, axes().y));
-    model.save_changes();
+    save(model);
   };
   const shares = (event) => {
     const map = mapOf(drag.axes);
