@@ -29,51 +29,6 @@ q1 = Exercise(
 )
 
 
-def state_numbers(hidden, rest):
-    adamw = 2 * (hidden + rest)
-    muon = hidden + 2 * rest
-    return adamw, muon
-
-
-q2 = Exercise(
-    question="How many numbers of state do AdamW and Muon keep?",
-    reference=state_numbers,
-    cases=[(786_432, 66_688), (10, 1), (1, 10), (0, 5)],
-    starter="""\
-def state_numbers(hidden, rest):
-    adamw = ____
-    muon = ____
-    return adamw, muon
-
-
-e07.q2.check(state_numbers)""",
-    hints=[
-        "AdamW keeps two averages a parameter: of the gradient and of its square.",
-        "Muon keeps one momentum for each parameter of a hidden matrix. And the others?",
-        "Embedding, head and gains are AdamW's under Muon too: two numbers each.",
-    ],
-    mistakes=[
-        Mistake(
-            lambda hidden, rest: (2 * (hidden + rest), hidden + rest),
-            "Under Muon the embedding, the head and the gains still go by AdamW, with two each.",
-        ),
-        Mistake(
-            lambda hidden, rest: (hidden + rest, hidden + 2 * rest),
-            "AdamW keeps two numbers a parameter: an average of g and one of g².",
-        ),
-        Mistake(
-            lambda hidden, rest: (2 * (hidden + rest), 2 * hidden + rest),
-            "The other way round: one number for the hidden matrices, two for the rest.",
-        ),
-        Mistake(
-            lambda hidden, rest: (3 * (hidden + rest), 2 * hidden + 3 * rest),
-            "That counts the parameters too. State is what the optimizer keeps besides them.",
-        ),
-    ],
-    because="Almost all parameters are in hidden matrices, so Muon keeps little more than half.",
-)
-
-
 def bytes_to_loss(read, losses, target):
     after = int(np.argmax(losses <= target))
     before = after - 1
@@ -99,7 +54,7 @@ def share_of_wrong_side(read, losses, target):
     return read[after - 1] + share * (read[after] - read[after - 1])
 
 
-q3 = Exercise(
+q2 = Exercise(
     question="After how many bytes did the validation loss first reach the target?",
     reference=bytes_to_loss,
     cases=[
@@ -115,7 +70,7 @@ def bytes_to_loss(read, losses, target):
     return ____
 
 
-e07.q3.check(bytes_to_loss)""",
+e07.q2.check(bytes_to_loss)""",
     hints=[
         "Between two validations take the loss as a straight line.",
         "share = (losses[before] - target) / (losses[before] - losses[after]).",
@@ -131,6 +86,51 @@ e07.q3.check(bytes_to_loss)""",
         ),
     ],
     because="The same reading for every run: it favours neither, however rare validations are.",
+)
+
+
+def state_numbers(hidden, rest):
+    adamw = 2 * (hidden + rest)
+    muon = hidden + 2 * rest
+    return adamw, muon
+
+
+q3 = Exercise(
+    question="How many numbers of state do AdamW and Muon keep?",
+    reference=state_numbers,
+    cases=[(786_432, 66_688), (10, 1), (1, 10), (0, 5)],
+    starter="""\
+def state_numbers(hidden, rest):
+    adamw = ____
+    muon = ____
+    return adamw, muon
+
+
+e07.q3.check(state_numbers)""",
+    hints=[
+        "AdamW keeps two averages a parameter: of the gradient and of its square.",
+        "Muon keeps one momentum for each parameter of a hidden matrix. And the others?",
+        "Embedding, head and gains are AdamW's under Muon too: two numbers each.",
+    ],
+    mistakes=[
+        Mistake(
+            lambda hidden, rest: (2 * (hidden + rest), hidden + rest),
+            "Under Muon the embedding, the head and the gains still go by AdamW, with two each.",
+        ),
+        Mistake(
+            lambda hidden, rest: (hidden + rest, hidden + 2 * rest),
+            "AdamW keeps two numbers a parameter: an average of g and one of g².",
+        ),
+        Mistake(
+            lambda hidden, rest: (2 * (hidden + rest), 2 * hidden + rest),
+            "The other way round: one number for the hidden matrices, two for the rest.",
+        ),
+        Mistake(
+            lambda hidden, rest: (3 * (hidden + rest), 2 * hidden + 3 * rest),
+            "That counts the parameters too. State is what the optimizer keeps besides them.",
+        ),
+    ],
+    because="Almost all parameters are in hidden matrices, so Muon keeps little more than half.",
 )
 
 
