@@ -1,9 +1,9 @@
 // An explorer: controls above, the picture, sentences below. Its own file, which follows, ends in
 // `export default { render: explorer({...}) }`.
 
-// `scene(model)` returns {marks, readouts, idle}; without it the scene comes from Python. `watch` names
-// the traits that it reads; `react(model, trait)` sets what follows from a control's change before
-// both are saved; for `drag` see makeDraggable.
+// `scene(model)` returns {marks, readouts, idle}; without it the scene comes from Python. `watch`
+// names the traits that it reads; `react(model, trait)` sets what follows from a control's change
+// before both are saved; for `drag` see makeDraggable.
 function explorer({ scene, watch, react = () => {}, drag } = {}) {
   const sceneOf = scene ?? ((model) => unpack(model.get("scene")));
   const changes = [...(watch ?? ["scene"]), "backdrop"].map((name) => `change:${name}`);
