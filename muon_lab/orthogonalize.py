@@ -158,6 +158,8 @@ def _product(left, right, *, times=1.0, plus=(0.0, None), symmetric=False):
     promises a symmetric result.
     """
     factor, addend = plus
+    if times == 0 and addend is not None:  # torch 2.13's bfloat16 baddbmm gets alpha=0 wrong
+        return factor * addend
     if isinstance(left, np.ndarray) or left.ndim > 3:
         product = times * (left @ right)
         return product if addend is None else product + factor * addend
