@@ -136,7 +136,7 @@ e07.q3.check(state_numbers)""",
 
 def standard_errors(adamw, muon):
     gap = mean(adamw) - mean(muon)
-    return gap / math.sqrt((stdev(adamw) ** 2 + stdev(muon) ** 2) / len(muon))
+    return gap / np.sqrt((stdev(adamw) ** 2 + stdev(muon) ** 2) / len(muon))
 
 
 q4 = Exercise(
