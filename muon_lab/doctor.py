@@ -23,19 +23,19 @@ ENOUGH_BYTES = 3 * 2**30  # for JupyterLab, two kernels and one training run
 WIDGET_PACKAGES = ("jupyterlab", "ipywidgets", "jupyterlab_widgets", "anywidget")
 BROWSER_PARTS = ("@jupyter-widgets/jupyterlab-manager", "anywidget")
 
-# What a notebook computes, and its seconds from top to bottom where they were measured: on two
-# cores of an AMD EPYC (AVX-512), on which the piece of work in `pace` took PACE_SECONDS.
+# What a notebook computes, and the seconds of one core that it took from top to bottom, measured
+# with one thread on an AMD EPYC with AVX-512, on which the step in `pace` took PACE_SECONDS.
 PACE_SECONDS = 0.0022
 NOTEBOOKS = {
     "00_start_here": ("a path down a valley", 5),
-    "01_descent": ("paths of three rules, and learning rates tried by the hundred", 5),
-    "02_adaptive": ("races of five rules", 8),
-    "03_matrices": ("ten training steps of a small network, and SVDs", 11),
-    "04_polynomials": ("polynomials of matrices, and a Remez", 16),
-    "05_muon": ("small problems, learning rates swept for every optimizer", 60),
-    "06_attention": ("a small GPT's parts, and their logits", 36),
-    "07_training_run": ("a GPT trained twice, by AdamW and by Muon", 90),
-    "08_muonclip": ("a GPT whose logits explode, with the clip and without", 90),
+    "01_descent": ("paths of three rules, and learning rates tried by the hundred", 8),
+    "02_adaptive": ("races of five rules", 12),
+    "03_matrices": ("ten training steps of a small network, and SVDs", 10),
+    "04_polynomials": ("polynomials of matrices, and a Remez", 10),
+    "05_muon": ("small problems, learning rates swept for every optimizer", 13),
+    "06_attention": ("a small GPT's parts, and their logits", 13),
+    "07_training_run": ("a GPT trained twice, by AdamW and by Muon", 75),
+    "08_muonclip": ("a GPT whose logits explode, with the clip and without", 46),
 }
 
 
