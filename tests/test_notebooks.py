@@ -150,7 +150,7 @@ BAD = {
     "missing comparison": (with_tags(stored("go()"), CHECK_OUTPUT), "no output is stored"),
     "widget view": (stored("x", outputs=[VIEW]), "holds a widget view"),
     "widget state": (stored("x = 1", widgets={"state": {}}), "widget state"),
-    "path in a source": (stored("open('/home/me/data.txt')"), "path of a machine: /home/"),
+    "path in a source": (stored("open('/Users/me/data.txt')"), "path of a machine: /Users/"),
     "path in an output": (
         stored("go()", outputs=[printed("/tmp/ipykernel_7/1.py: UserWarning")]),
         "path of a machine: /tmp/",
@@ -171,7 +171,7 @@ def test_each_fault_is_seen(notebook, sentence):
 def test_a_good_notebook_has_no_fault():
     picture = shown(image_png="iVBORw0KGgo=", text_plain="<Figure>")
     sources = ["from muon_lab import problems\nimport torch, math", "%timeit 1 + 1", "1 / 2;"]
-    notebook = stored(*sources, "print('see https://example.org/home/x')", outputs=[picture])
+    notebook = stored(*sources, "print('see https://example.org/usr/x')", outputs=[picture])
     assert faults(notebook) == []
 
 
