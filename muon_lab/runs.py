@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2  # 1 had no costs; it is still read
+READS = (1, 2)
 NEEDED = ("loss", "valid_step", "valid_loss", "valid_bytes", "valid_seconds")
 DIGITS = 6
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Keep one training run's configuration, provenance and curves.
+    """Keep one training run's configuration, provenance, curves, samples and costs.
 
     Curves every run has: ``loss`` (steps,), nats per byte on each step's own batch; and, at each
     validation, ``valid_step``, ``valid_loss`` in nats per byte, ``valid_bytes`` read so far and
@@ -37,6 +38,7 @@ class Run:
     provenance: dict[str, Any]
     curves: dict[str, np.ndarray]
     samples: dict[str, str] = field(default_factory=dict)  # text the model wrote: before, after
+    costs: dict[str, Any] = field(default_factory=dict)  # what it took; empty in version 1
 
     def __post_init__(self) -> None:
         """Check that the curves are there and finite, and round them."""
@@ -94,7 +96,8 @@ class Run:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         head = {"format": "muon_lab run", "version": VERSION}
-        head |= {"config": self.config, "provenance": self.provenance, "samples": self.samples}
+        head |= {"config": self.config, "provenance": self.provenance}
+        head |= {"samples": self.samples, "costs": self.costs}
         lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
         curves = [f"  {json.dumps(key)}: {_numbers(value)}" for key, value in self.curves.items()]
         text = "{\n" + ",\n".join(lines) + ',\n"curves": {\n' + ",\n".join(curves) + "\n}}\n"
@@ -122,13 +125,14 @@ def load(path: str | Path) -> Run:
         raise ValueError(f"{path.name} is cut short or no run file ({error}); {again}") from error
     if not isinstance(data, dict) or data.get("format") != "muon_lab run":
         raise ValueError(f"{path.name} is JSON but no run file of muon_lab; {again}")
-    if data.get("version") != VERSION:
+    if data.get("version") not in READS:
         raise ValueError(
-            f"{path.name} has version {data.get('version')!r} and this muon_lab reads {VERSION}: "
-            f"update muon_lab, or {again}"
+            f"{path.name} has version {data.get('version')!r} and this muon_lab reads "
+            f"{' and '.join(map(str, READS))}: update muon_lab, or {again}"
         )
     try:
-        return Run(**{key: data[key] for key in ("config", "provenance", "curves", "samples")})
+        parts = {key: data[key] for key in ("config", "provenance", "curves", "samples")}
+        return Run(**parts, costs=data["costs"] if data["version"] > 1 else {})
     except KeyError as error:
         raise ValueError(f"{path.name} has no {error} part; {again}") from error
     except ValueError as error:

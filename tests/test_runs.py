@@ -21,7 +21,8 @@ def make_run(losses=(4.0, 2.0), seed=0, optimizer="adamw", device="cpu", seconds
     }
     config = {"optimizer": optimizer, "lr": 0.003, "seed": seed}
     provenance = {"device": device, "corpus": {"sha256": "abc"}}
-    return Run(config, provenance, basic | curves, {"before": "?", "after": "def f(é):\n"})
+    samples, costs = {"before": "?", "after": "def f(é):\n"}, {"optimizer_share": 0.25}
+    return Run(config, provenance, basic | curves, samples, costs)
 
 
 def test_a_saved_run_is_loaded_exactly(tmp_path):
@@ -30,10 +31,17 @@ def test_a_saved_run_is_loaded_exactly(tmp_path):
     run = make_run(np.exp(random.random(5)), gamma=gamma, max_logit=logits)
     again = load(run.save(tmp_path / "new" / "run.json"))
     assert (again.config, again.provenance) == (run.config, run.provenance)
-    assert again.samples == run.samples
+    assert (again.samples, again.costs) == (run.samples, run.costs)
     assert again.curves.keys() == run.curves.keys()
     for name, curve in run.curves.items():
         np.testing.assert_array_equal(again.curves[name], curve)
+
+
+def test_a_file_of_version_1_is_read_and_has_no_costs():
+    path = next(path for path in RECORDED if path.name.startswith("muonclip-mha-lr0.1"))
+    assert json.loads(path.read_text())["version"] == 1
+    run = load(path)
+    assert run.costs == {} and run.curves["gamma"].shape == run.curves["max_logit"].shape
 
 
 def test_a_record_keeps_six_digits():
@@ -77,8 +85,9 @@ def altered(tmp_path, change):
     ("change", "sentence"),
     [
         (lambda data: data["curves"].pop("valid_loss"), "curves valid_loss are missing"),
-        (lambda data: data.update(version=9), "has version 9 and this muon_lab reads 1"),
+        (lambda data: data.update(version=9), "has version 9 and this muon_lab reads 1 and 2"),
         (lambda data: data.pop("provenance"), "no 'provenance' part"),
+        (lambda data: data.pop("costs"), "no 'costs' part"),
         (lambda data: data.pop("format"), "no run file of muon_lab"),
     ],
 )
