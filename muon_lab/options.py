@@ -12,33 +12,14 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from muon_lab.device import has_compiler
 from muon_lab.gpt import AttentionKind, GPTConfig
+from muon_lab.presets import LEARNING_RATES, PRESETS
 
 OptimizerName = Literal["adamw", "muon", "muonclip"]
-ScheduleName = Literal["linear", "cosine", "constant"]
+ScheduleName = Literal["linear", "cosine", "constant", "wsd"]
 Precision = Literal["float32", "bfloat16"]
 
-# What a preset fills in where a TrainConfig says None. The learning rates of "cpu" come from the
-# recorded sweep; those of "gpu" are guesses that nobody has tuned.
-PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "layers": 2, "width": 32, "heads": 2, "context": 32, "batch": 4, "steps": 12,
-        "valid_every": 4, "valid_windows": 8, "precision": "float32", "sample": 40,
-    },
-    "cpu": {
-        "layers": 4, "width": 128, "heads": 4, "context": 128, "batch": 16, "steps": 300,
-        "valid_every": 50, "valid_windows": 256, "precision": "float32", "sample": 300,
-    },
-    "gpu": {
-        "layers": 12, "width": 768, "heads": 12, "context": 1024, "batch": 32, "steps": 1500,
-        "valid_every": 250, "valid_windows": 128, "precision": "bfloat16", "sample": 600,
-    },
-}  # fmt: skip
-LEARNING_RATES = {  # of AdamW, of Muon, and of what Muon leaves to AdamW
-    "tiny": {"adamw": 3e-3, "muon": 1e-2, "rest": 3e-3},
-    "cpu": {"adamw": 4e-3, "muon": 1e-2, "rest": 3e-3},
-    "gpu": {"adamw": 1e-3, "muon": 2e-3, "rest": 1e-3},
-}
 CHOICES = {
     "preset": tuple(PRESETS),
     "optimizer": get_args(OptimizerName),
@@ -53,9 +34,12 @@ class TrainConfig:
     """Say everything that decides a run; what is None is filled in by the preset.
 
     ``lr`` is the optimizer's own learning rate and ``adamw_lr`` that of the parameters which Muon
-    leaves to AdamW. ``schedule`` warms up over the first twentieth of the steps, then stays
-    ("constant") or falls to zero, straight ("linear") or along half a cosine. ``watch_logits``
-    records every head's largest attention logit at every step; MuonClip always does.
+    leaves to AdamW. Every ``schedule`` warms up over the share ``warm_up`` of the steps, then stays
+    ("constant"), falls to zero, straight ("linear") or along half a cosine, or stays and falls
+    straight over the last fifth ("wsd"). A step reads ``batch`` sequences, ``accumulate`` equal
+    parts of them one after another, which saves memory and changes no mean. ``watch_logits``
+    records every head's largest attention logit at every step; MuonClip always does. ``compile``
+    is by default for CUDA only.
 
     >>> TrainConfig(optimizer="muon", steps=100).lr
     0.01
@@ -71,6 +55,8 @@ class TrainConfig:
     adamw_lr: float | None = None
     weight_decay: float = 0.1
     schedule: ScheduleName = "linear"
+    warm_up: float = 1 / 20
+    clip_norm: float | None = None
     tau: float = 100.0
     watch_logits: bool = False
     steps: int | None = None
@@ -84,6 +70,7 @@ class TrainConfig:
     valid_windows: int | None = None
     sample: int | None = None
     precision: Precision | None = None
+    compile: bool | None = None
     corpus: str | None = None
     device: str | None = None
 
@@ -98,14 +85,17 @@ class TrainConfig:
         filled = PRESETS[self.preset] | {
             "lr": rates["adamw" if self.optimizer == "adamw" else "muon"],
             "adamw_lr": rates["rest"],
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
+            "device": _first_device(),
         }
         for name, value in filled.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        if self.compile is None:
+            object.__setattr__(self, "compile", "cuda" in self.device and has_compiler("cuda"))
         if self.optimizer == "muonclip":
             object.__setattr__(self, "watch_logits", True)
         self._check_numbers()
+        self._check_together()
 
     def _check_numbers(self) -> None:
         whole = ("steps", "batch", "accumulate", "valid_every", "valid_windows", "sample")
@@ -114,6 +104,21 @@ class TrainConfig:
             if not (value >= 1 if name in whole else 0 < value < math.inf):
                 wanted = "1 or more" if name in whole else "positive and finite"
                 raise ValueError(f"{name} must be {wanted}; got {value!r}")
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise ValueError(
+                f"clip_norm must be positive and finite, or None for no clipping; "
+                f"got {self.clip_norm!r}"
+            )
+        if not 0 <= self.warm_up <= 1:
+            raise ValueError(f"warm_up is a share of the steps, 0 to 1; got {self.warm_up!r}")
+
+    def _check_together(self) -> None:
+        if self.batch % self.accumulate:
+            works = [parts for parts in range(1, self.batch + 1) if self.batch % parts == 0]
+            raise ValueError(
+                f"accumulate must divide batch into equal parts: for batch={self.batch} "
+                f"one of {works}; got {self.accumulate}"
+            )
         if self.optimizer == "muonclip" and self.qk_norm:
             raise ValueError(
                 "MuonClip has nothing to clip under qk_norm, which fixes the logits' scale: "
@@ -134,18 +139,25 @@ class TrainConfig:
         >>> TrainConfig(optimizer="muon", lr=0.02, watch_logits=True).command()
         'python -m muon_lab.training --preset cpu --optimizer muon --lr 0.02 --watch-logits'
         """
-        usual = TrainConfig(preset=self.preset, optimizer=self.optimizer)
+        shared = {"preset": self.preset, "optimizer": self.optimizer}
+        usual = vars(TrainConfig(**shared, device=self.device)) | {"device": _first_device()}
         words = ["python -m muon_lab.training --preset", self.preset, "--optimizer", self.optimizer]
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
-            if value != getattr(usual, name):
+            if value != usual[name]:
                 text = Path(value).name if name == "corpus" else str(value)
-                words += [_flag(name)] if value is True else [_flag(name), text]
+                switch = {True: [_flag(name)], False: [_flag(f"no_{name}")]}
+                words += switch[value] if isinstance(value, bool) else [_flag(name), text]
         return " ".join(words)
 
 
+def _first_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 HELP = {
-    "preset": "sizes and steps: tiny (seconds), cpu (a minute on 2 cores), gpu",
+    "preset": "sizes and steps: tiny (seconds), cpu (a minute on 2 cores), cpu-long (ten), "
+    "gpu (32 million parameters), gpu-124m (GPT-2 small)",
     "optimizer": "adamw, muon, or muonclip (Muon with QK-Clip)",
     "attention": "multi-head, grouped-query or multi-head latent attention",
     "kv_heads": "key and value heads of gqa (default: half the heads)",
@@ -155,11 +167,13 @@ HELP = {
     "adamw_lr": "the learning rate of what Muon leaves to AdamW",
     "weight_decay": "decoupled, times the learning rate",
     "schedule": "what the learning rates do after the warm-up",
+    "warm_up": "share of the steps over which the learning rates rise",
+    "clip_norm": "scale gradients down to this global norm (default: leave them)",
     "tau": "MuonClip's largest logit",
     "watch_logits": "record every head's largest logit also without clipping it",
     "steps": "optimizer steps",
-    "batch": "sequences a micro-batch",
-    "accumulate": "micro-batches a step",
+    "batch": "sequences a step",
+    "accumulate": "equal parts of a step's batch, read one after another to save memory",
     "context": "bytes a sequence",
     "layers": "blocks of the model",
     "width": "numbers a position",
@@ -168,6 +182,7 @@ HELP = {
     "valid_windows": "sequences of the validation set",
     "sample": "bytes that the model writes before and after",
     "precision": "of the forward and backward pass (weights stay float32)",
+    "compile": "compile the model (default: on CUDA)",
     "corpus": "a text file or folder (default: Python's standard library)",
     "device": "cpu, cuda, ... (default: cuda where there is one)",
 }
@@ -191,8 +206,8 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[list[TrainConfig], ar
         kinds = get_args(field.type) or (field.type,)
         kind = next((kind for kind in (int, float) if kind in kinds), str)
         how: dict[str, Any] = {"help": HELP[field.name], "default": field.default}
-        if field.type is bool:
-            how["action"] = "store_true"
+        if bool in kinds:
+            how["action"] = argparse.BooleanOptionalAction
         else:
             how |= {"type": kind, "choices": CHOICES.get(field.name)}
         if field.name in ("lr", "seed"):

@@ -8,7 +8,7 @@ from muon_lab.options import PRESETS, TrainConfig, parse
 def test_every_preset_leaves_nothing_open(preset, optimizer):
     config = TrainConfig(preset=preset, optimizer=optimizer)
     left = {name for name, value in vars(config).items() if value is None}
-    assert left == {"kv_heads", "corpus"}
+    assert left == {"kv_heads", "clip_norm", "corpus"}
 
 
 def test_what_is_given_stands_over_the_preset():
@@ -20,12 +20,21 @@ def test_what_is_given_stands_over_the_preset():
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"preset": "huge"}, "preset must be one of tiny, cpu, gpu; got 'huge'"),
+        (
+            {"preset": "huge"},
+            "preset must be one of tiny, cpu, cpu-long, gpu, gpu-124m; got 'huge'",
+        ),
         ({"optimizer": "sgd"}, "optimizer must be one of adamw, muon, muonclip"),
-        ({"schedule": "square"}, "schedule must be one of linear, cosine, constant"),
+        ({"schedule": "square"}, "schedule must be one of linear, cosine, constant, wsd"),
         ({"precision": "float16"}, "precision must be one of float32, bfloat16"),
         ({"steps": 0}, "steps must be 1 or more; got 0"),
         ({"accumulate": 0}, "accumulate must be 1 or more"),
+        ({"accumulate": 3}, r"accumulate must divide batch.*batch=16 one of \[1, 2, 4, 8, 16\]"),
+        ({"accumulate": 32}, "accumulate must divide batch"),
+        ({"warm_up": 1.5}, "warm_up is a share of the steps, 0 to 1; got 1.5"),
+        ({"warm_up": -0.1}, "warm_up is a share"),
+        ({"clip_norm": 0.0}, "clip_norm must be positive and finite, or None for no clipping"),
+        ({"clip_norm": float("nan")}, "clip_norm must be positive and finite"),
         ({"lr": -1.0}, "lr must be positive and finite; got -1.0"),
         ({"lr": float("nan")}, "lr must be positive and finite"),
         ({"tau": 0.0}, "tau must be positive"),
@@ -50,7 +59,9 @@ def test_muonclip_always_watches_the_logits():
         TrainConfig(),
         TrainConfig(preset="tiny", optimizer="muon", lr=0.1, schedule="constant", seed=4),
         TrainConfig(optimizer="muonclip", attention="gqa", kv_heads=1, tau=30.0, steps=9),
-        TrainConfig(preset="gpu", watch_logits=True, accumulate=3, precision="float32"),
+        TrainConfig(preset="cpu-long", schedule="wsd", warm_up=0.1, clip_norm=1.0, compile=True),
+        TrainConfig(compile=False, device="cuda", corpus=None),
+        TrainConfig(preset="gpu", watch_logits=True, accumulate=4, precision="float32"),
     ],
 )
 def test_a_run_is_repeated_by_its_own_command(config):
