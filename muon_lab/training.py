@@ -23,6 +23,7 @@ from muon_lab.gpt import GPT
 from muon_lab.muon import Muon, split_parameters
 from muon_lab.options import TrainConfig, parse
 from muon_lab.runs import Run, here, processor
+from muon_lab.spectra import describe_spectra, spectra_of
 
 BETAS = (0.9, 0.95)  # AdamW's, alone or beside Muon
 WARM_UP = 1 / 20  # of all steps
@@ -224,6 +225,8 @@ def validate_(training: Training) -> None:
         valid_bytes=training.step * config.accumulate * config.batch * config.context,
         valid_seconds=training.seconds,
     )
+    if training.step:
+        training.note(spectrum_step=training.step, **spectra_of(model, training.optimizer))
 
 
 def write_text(model: GPT, count: int) -> str:
@@ -245,6 +248,7 @@ def describe(training: Training) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if cuda else cpu,
         "command": training.config.command(),
+        "spectra": describe_spectra(training.model),
         "corpus": {
             "name": corpus.name,
             "sha256": corpus.sha256,

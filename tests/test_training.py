@@ -184,7 +184,8 @@ def test_bfloat16_trains_with_float32_weights(config):
 def test_the_record_says_where_it_was_made(config):
     run = quietly(config(optimizer="muon", lr=0.02))
     about = run.provenance
-    assert set(about) == {"date", "python", "commit", "torch", "device", "command", "corpus"}
+    where = {"date", "python", "commit", "torch", "device", "command", "corpus", "spectra"}
+    assert set(about) == where
     assert "--optimizer muon" in about["command"] and "--lr 0.02" in about["command"]
     assert set(run.samples) == {"before", "after"}
     assert run.samples["after"].startswith("def ")

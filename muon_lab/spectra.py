@@ -1,0 +1,103 @@
+"""Spectra of a few matrices' momentum, and of the update that the optimizer's rule makes of it.
+
+Is momentum nearly low-rank, and does Muon's update use the directions that are rare in it? All is
+read from the optimizer's state and the last step's gradients; nothing is changed, and no dice fall.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muon_lab.orthogonalize import newton_schulz_fast
+
+QUANTILES = tuple(step / 10 for step in range(11))  # of the singular values, the smallest first
+PARTS = ("query", "query_content", "value", "output", "up", "down")
+
+
+def watched_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the matrices to look at, by name: query, value, output and MLP of the middle block."""
+    middle = f"blocks.{len(model.blocks) // 2}."
+    ends = tuple(f".{part}.weight" for part in PARTS)
+    return {
+        name: p for name, p in model.named_parameters() if name.startswith(middle)
+        and name.endswith(ends)
+    }  # fmt: skip
+
+
+def describe_spectra(model: nn.Module) -> dict[str, list]:
+    """Name the axes of the curves that `spectra_of` gives, for a run's provenance."""
+    return {"matrices": list(watched_matrices(model)), "quantiles": list(QUANTILES)}
+
+
+@torch.no_grad()
+def spectra_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, list]:
+    """Measure the watched matrices after a step, as plain lists.
+
+    ``momentum_spectrum`` and ``update_spectrum`` (matrices, quantiles) are singular values over the
+    largest; ``rare_share`` (matrices,) is the share of the update's energy ‖·‖² that lies in the
+    momentum's rare directions, and ``rare_share_momentum`` the momentum's own share there.
+    """
+    found: dict[str, list[Any]] = {
+        "momentum_spectrum": [], "update_spectrum": [], "rare_share": [], "rare_share_momentum": []
+    }  # fmt: skip
+    for parameter in watched_matrices(model).values():
+        momentum, update = momentum_and_update(optimizer, parameter)
+        found["momentum_spectrum"].append(spectrum(momentum).tolist())
+        found["update_spectrum"].append(spectrum(update).tolist())
+        found["rare_share"].append(rare_share(momentum, update))
+        found["rare_share_momentum"].append(rare_share(momentum, momentum))
+    return found
+
+
+def momentum_and_update(
+    optimizer: torch.optim.Optimizer, parameter: nn.Parameter
+) -> tuple[Tensor, Tensor]:
+    """Return a parameter's momentum and the direction of the last step, before scale and decay.
+
+    For AdamW m̂ and m̂/(√v̂ + ε); for Muon the buffer B and Newton-Schulz of g + μ(B - g). Raises
+    ValueError before the first step.
+    """
+    state = optimizer.state.get(parameter)  # indexing would make an entry
+    if not state or parameter.grad is None:
+        raise ValueError("there is no momentum yet: take a step, and look before zero_grad")
+    group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
+    if "momentum_buffer" not in state:
+        (beta1, beta2), count = group["betas"], float(state["step"])
+        momentum = state["exp_avg"] / (1 - beta1**count)
+        variance = state["exp_avg_sq"] / (1 - beta2**count)
+        return momentum, momentum / (variance.sqrt() + group["eps"])
+    momentum = state["momentum_buffer"]
+    ahead = parameter.grad.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum
+    steps = None if group["ns_steps"] == 5 else group["ns_steps"]  # as Muon reads it
+    options = group["ns_coefficients"], steps, group["eps"], group["ns_dtype"]
+    return momentum, newton_schulz_fast(ahead[None], *options)[0]
+
+
+def spectrum(matrix: Tensor) -> Tensor:
+    """Return the singular values at QUANTILES, over the largest; all 0 for a zero matrix.
+
+    >>> spectrum(torch.diag(torch.tensor([4.0, 2.0, 1.0])))[[0, 5, 10]].tolist()
+    [0.25, 0.5, 1.0]
+    """
+    values = torch.linalg.svdvals(matrix.float())
+    marks = torch.tensor(QUANTILES, device=values.device)
+    return (values / values.max().clamp(min=torch.finfo(values.dtype).tiny)).quantile(marks)
+
+
+def rare_share(momentum: Tensor, update: Tensor) -> float:
+    """Return how much of ‖update‖² lies along the momentum's rare directions.
+
+    Those are its singular vectors, on the smaller side, of values below the median one; they span
+    about half of the space, so that an orthogonal update has a share of about a half.
+
+    >>> rare_share(torch.diag(torch.tensor([4.0, 2.0, 1.0, 0.5])), torch.eye(4))
+    0.5
+    """
+    momentum, update = momentum.float(), update.float()
+    if momentum.shape[0] > momentum.shape[1]:
+        momentum, update = momentum.mT, update.mT
+    U, S, _ = torch.linalg.svd(momentum, full_matrices=False)
+    rare = U[:, S.quantile(0.5) > S]  # (m, about m/2)
+    whole = update.square().sum()
+    return ((rare.mT @ update).square().sum() / whole).item() if whole > 0 else 0.0

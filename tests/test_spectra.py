@@ -1,0 +1,163 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from muon_lab import training
+from muon_lab.muon import Muon
+from muon_lab.options import TrainConfig
+from muon_lab.orthogonalize import polar_factor
+from muon_lab.spectra import (
+    QUANTILES,
+    momentum_and_update,
+    rare_share,
+    spectra_of,
+    spectrum,
+    watched_matrices,
+)
+from muon_lab.training import begin, stream_of, train_step_
+
+OPTIMIZERS = ["adamw", "muon", "muonclip"]
+CURVES = ("momentum_spectrum", "update_spectrum", "rare_share", "rare_share_momentum")
+
+
+def random_matrix(*values, shape, seed=0):
+    """Make a matrix with these singular values and random singular vectors."""
+    generator = torch.Generator().manual_seed(seed)
+    U, V = (polar_factor(torch.randn(n, len(values), generator=generator)) for n in shape)
+    return U @ torch.diag(torch.tensor(values)) @ V.mT
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    book = tmp_path_factory.mktemp("book") / "book.txt"
+    book.write_text("".join(f"{number} squared is {number**2}\n" for number in range(400)))
+    return lambda **options: TrainConfig(preset="tiny", corpus=str(book), **options)
+
+
+def stepped(asked):
+    state = begin(asked)
+    stream = stream_of(state)
+    for _ in range(3):
+        train_step_(state, stream)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("attention", "query"), [("mha", "query"), ("gqa", "query"), ("mla", "query_content")]
+)
+def test_five_matrices_of_the_middle_block_are_watched(config, attention, query):
+    model = begin(config(attention=attention, layers=3)).model
+    parts = (f"attention.{query}", "attention.value", "attention.output", "mlp.up", "mlp.down")
+    assert set(watched_matrices(model)) == {f"blocks.1.{part}.weight" for part in parts}
+
+
+def test_a_spectrum_is_relative_and_runs_from_the_smallest_value_to_the_largest():
+    values = [8.0, 4.0, 2.0, 1.0, 0.5, 0.25]
+    found = spectrum(random_matrix(*values, shape=(6, 9)))
+    wanted = np.quantile(np.array(values) / 8, QUANTILES)
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (6, 6)])
+def test_the_rare_share_counts_energy_along_the_smaller_half_of_the_directions(shape):
+    values = [8.0, 4.0, 2.0, 1.0, 0.5, 0.25]
+    momentum = random_matrix(*values, shape=shape)
+    own = sum(v**2 for v in values[3:]) / sum(v**2 for v in values)
+    assert rare_share(momentum, momentum) == pytest.approx(own, rel=1e-4)
+    assert rare_share(momentum, polar_factor(momentum)) == pytest.approx(0.5, abs=1e-5)
+
+
+def test_an_update_along_common_directions_alone_has_no_rare_share():
+    momentum = torch.diag(torch.tensor([4.0, 3.0, 2.0, 1.0]))
+    common, rare = (torch.zeros(4, 4) for _ in range(2))
+    common[0, 3], rare[3, 0] = 5.0, 5.0
+    assert (rare_share(momentum, common), rare_share(momentum, rare)) == (0.0, 1.0)
+
+
+def test_a_zero_matrix_gives_zeros_and_no_nan():
+    zero = torch.zeros(4, 6)
+    assert spectrum(zero).tolist() == [0.0] * len(QUANTILES)
+    assert rare_share(zero, zero) == 0.0
+
+
+def test_before_a_step_there_is_no_momentum_and_asking_leaves_no_trace(config):
+    state = begin(config())
+    with pytest.raises(ValueError, match="take a step"):
+        spectra_of(state.model, state.optimizer)
+    assert not state.optimizer.state
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_muons_update_is_the_one_that_it_stepped_along(nesterov):
+    """A step of size 1 without decay moves the weight by the update itself."""
+    weight = torch.nn.Parameter(random_matrix(3.0, 2.0, 1.0, shape=(4, 3)))
+    optimizer = Muon([weight], lr=1.0, weight_decay=0, nesterov=nesterov, ns_dtype=torch.float32)
+    for seed in range(3):
+        weight.grad = random_matrix(5.0, 1.0, 0.2, shape=(4, 3), seed=seed)
+        before = weight.detach().clone()
+        optimizer.step()
+    scale = math.sqrt(4 / 3)
+    _, update = momentum_and_update(optimizer, weight)
+    torch.testing.assert_close(update * scale, before - weight.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_adamws_update_is_the_one_that_it_stepped_along():
+    weight = torch.nn.Parameter(random_matrix(3.0, 2.0, 1.0, shape=(4, 3)))
+    optimizer = torch.optim.AdamW([weight], lr=1.0, weight_decay=0, betas=(0.9, 0.95))
+    for seed in range(3):
+        weight.grad = random_matrix(5.0, 1.0, 0.2, shape=(4, 3), seed=seed)
+        before = weight.detach().clone()
+        optimizer.step()
+    _, update = momentum_and_update(optimizer, weight)
+    torch.testing.assert_close(update, before - weight.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_looking_changes_nothing(config, optimizer):
+    state, plain = stepped(config(optimizer=optimizer)), stepped(config(optimizer=optimizer))
+    dice = torch.get_rng_state()
+    spectra_of(state.model, state.optimizer)
+    torch.testing.assert_close(torch.get_rng_state(), dice, rtol=0, atol=0)
+    both = (state, plain)
+    for states in (
+        [each.model.state_dict() for each in both],
+        [each.optimizer.state_dict()["state"] for each in both],
+    ):
+        torch.testing.assert_close(*states, rtol=0, atol=0)
+    for seen, unseen in zip(state.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(seen.grad, unseen.grad, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_run_with_spectra_is_the_run_without(config, monkeypatch, optimizer):
+    asked = config(optimizer=optimizer)
+    run = training.train(asked, progress=False)
+    monkeypatch.setattr(training, "spectra_of", lambda model, optimizer: {})
+    plain = training.train(asked, progress=False)
+    for name in plain.curves.keys() - {"valid_seconds"}:
+        np.testing.assert_array_equal(run.curves[name], plain.curves[name])
+    assert run.samples == plain.samples
+    assert set(CURVES) <= run.curves.keys() - plain.curves.keys()
+
+
+def test_the_record_holds_spectra_of_every_validation_after_the_first(config):
+    run = training.train(config(optimizer="muon"), progress=False)
+    about = run.provenance["spectra"]
+    assert run.curves["spectrum_step"].tolist() == [4, 8, 12]
+    assert about["quantiles"] == list(QUANTILES)
+    for name in CURVES:
+        deep = (len(QUANTILES),) * name.endswith("spectrum")
+        assert run.curves[name].shape == (3, len(about["matrices"]), *deep)
+        assert run.curves[name].min() >= 0 and run.curves[name].max() <= 1
+
+
+def test_muons_update_uses_rare_directions_more_than_its_momentum_and_adamws_do(config):
+    shares = {}
+    for optimizer in ("adamw", "muon"):
+        state = stepped(config(optimizer=optimizer))
+        found = spectra_of(state.model, state.optimizer)
+        shares[optimizer] = np.mean(found["rare_share"])
+        assert np.mean(found["rare_share_momentum"]) < shares[optimizer]
+    assert shares["muon"] > shares["adamw"]
