@@ -22,6 +22,11 @@ from muon_lab.orthogonalize import newton_schulz
 
 OURS, PEER, LOOP = "Muon, here", "torch.optim.Muon", "Muon, a loop"
 ADAMW, TRAIN = "torch.optim.AdamW", "forward and backward"
+CASES = {
+    "cpu": "The cpu preset",
+    "gpu": "The gpu preset",
+    "gpu-124m": "The gpu-124m preset, which is GPT-2 small",
+}
 FLOOR = 3  # rounds, however long they take
 
 
@@ -160,13 +165,14 @@ def _forward_and_backward(case: Case, device: str) -> Callable[[], object]:
 
 
 def cases(device: str = "cpu") -> dict[str, Case]:
-    """Return the presets of training. The gpu preset has the hidden matrices of GPT-2 small."""
-    small, large = TrainConfig(preset="cpu"), TrainConfig(preset="gpu")
-    batch, tokens = (large.batch, large.context) if "cuda" in device else (1, 256)
-    return {
-        "cpu": Case("The cpu preset", small.model(), small.batch, small.context),
-        "gpu": Case("The gpu preset, which is GPT-2 small", large.model(), batch, tokens),
-    }
+    """Return three presets of training; a large one on a CPU with one sequence of 256 bytes."""
+    found = {}
+    for name, words in CASES.items():
+        size = TrainConfig(preset=name)
+        whole = "cuda" in device or name == "cpu"
+        batch, tokens = (size.batch, size.context) if whole else (1, 256)
+        found[name] = Case(words, size.model(), batch, tokens)
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -175,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     here = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=here, help=f"default here: {here}")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each table")
-    parser.add_argument("--case", nargs="+", choices=["cpu", "gpu"], default=["cpu", "gpu"])
+    parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     given = parser.parse_args(arguments)
     torch.manual_seed(0)
     for name in given.case:

@@ -66,10 +66,19 @@ def test_the_plain_loop_is_muon():
 
 
 def test_the_cases_are_the_presets():
-    small, large = (cases()[name].shapes() for name in ("cpu", "gpu"))
-    assert (len(small), len(large)) == (24, 72)
-    assert set(small) == {(128, 128), (512, 128), (128, 512)}
-    assert sum(rows * columns for rows, columns in large) == 84_934_656  # GPT-2 small's
+    shapes = {name: case.shapes() for name, case in cases().items()}
+    assert {name: len(each) for name, each in shapes.items()} == {
+        "cpu": 24, "gpu": 60, "gpu-124m": 72,
+    }  # fmt: skip
+    assert set(shapes["cpu"]) == {(128, 128), (512, 128), (128, 512)}
+    numbers = sum(rows * columns for rows, columns in shapes["gpu-124m"])
+    assert numbers == 84_934_656  # GPT-2 small's
+
+
+@pytest.mark.parametrize(("device", "size"), [("cpu", (1, 256)), ("cuda", (32, 1024))])
+def test_a_cpu_takes_a_large_model_with_a_small_batch(device, size):
+    case = cases(device)["gpu-124m"]
+    assert (case.batch, case.tokens) == size
 
 
 def test_the_command_line_prints_a_table(monkeypatch, capsys):
