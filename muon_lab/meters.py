@@ -1,0 +1,109 @@
+"""What a run costs: speed, the optimizer's share of it, memory by kind, use of the chip."""
+
+import re
+import resource
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Dense bfloat16 FLOPs a second with float32 sums, from NVIDIA's data sheets of each chip (those
+# give twice as much "with sparsity"). The first name found in a device's own name counts.
+PEAKS = {
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,  # SXM
+    "H200": 989e12,
+    "A100": 312e12,
+    "A10": 125e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+}
+
+
+def peak_flops(device_name: str, precision: str) -> float | None:
+    """Return the most FLOPs a second that a chip can do in bfloat16, or None where it is not known.
+
+    >>> peak_flops("NVIDIA H100 80GB HBM3", "bfloat16"), peak_flops("AMD EPYC", "bfloat16")
+    (989000000000000.0, None)
+    """
+    if precision != "bfloat16":
+        return None
+    found = (peak for name, peak in PEAKS.items() if re.search(rf"\b{name}\b", device_name))
+    return next(found, None)
+
+
+def gradient_norm(model: nn.Module) -> Tensor:
+    """Return the norm of all gradients together: NaN or Inf if, and only if, one of them holds it.
+
+    Summed in float64, in which the square of no float32 overflows.
+    """
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    norms = [torch.linalg.vector_norm(grad, dtype=torch.float64) for grad in grads]
+    return torch.linalg.vector_norm(torch.stack(norms))
+
+
+def state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, int]:
+    """Count the bytes that training keeps from step to step, by adding up the tensors themselves.
+
+    >>> model = nn.Linear(10, 10, bias=False)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    >>> model(torch.ones(10)).sum().backward()
+    >>> optimizer.step()
+    >>> state_bytes(model, optimizer)
+    {'weights': 400, 'gradients': 400, 'optimizer': 400}
+    """
+    params = list(model.parameters())  # a tied weight once
+    kept = (value for state in optimizer.state.values() for value in state.values())
+    return {
+        "weights": _bytes(params),
+        # A run resumed at its end has no gradient at hand; one is as large as its parameter.
+        "gradients": _bytes(p if p.grad is None else p.grad for p in params),
+        "optimizer": _bytes(value for value in kept if isinstance(value, Tensor)),
+    }
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def forget_peak_memory(device: str) -> None:
+    """Let the peak of a GPU's memory begin anew; that of a process cannot."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: str) -> dict[str, Any]:
+    """Return the most memory held at once: on a GPU by tensors, else by the process since it began.
+
+    The process counts whole: Python, torch and whatever a notebook did before.
+    """
+    if torch.device(device).type == "cuda":
+        most = torch.cuda.max_memory_allocated(device)
+        return {"peak_memory_bytes": most, "peak_memory_of": "device"}
+    unit = 1 if sys.platform == "darwin" else 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {"peak_memory_bytes": most, "peak_memory_of": "process"}
+
+
+def costs(training: Any, device_name: str) -> dict[str, Any]:
+    """Put together what a ``training.Training`` took; its seconds leave validation out.
+
+    ``model_flops_utilisation`` is the share of the chip's peak that the model's own products come
+    to, forward and backward, the optimizer's not counted (arXiv 2204.02311, appendix B).
+    """
+    config, model = training.config, training.model
+    speed = training.step * config.batch * config.context / training.seconds
+    flops = model.flops_per_byte(training=True)
+    peak = peak_flops(device_name, config.precision)
+    return {
+        "bytes_per_second": speed,
+        "optimizer_share": training.optimizer_seconds / training.seconds,
+        **peak_memory(config.device),
+        "state_bytes": state_bytes(model, training.optimizer),
+        "flops_per_byte": flops,
+        "model_flops_utilisation": None if peak is None else flops * speed / peak,
+    }
