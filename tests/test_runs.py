@@ -1,202 +1,85 @@
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
+from example_runs import make_run
 
-from muon_lab.runs import Run, compare, here, load, load_all
-
-RECORDED = sorted((Path(__file__).parent.parent / "data" / "runs").rglob("*.json"))
-
-
-def make_run(losses=(4.0, 2.0), seed=0, optimizer="adamw", device="cpu", seconds=10.0, **curves):
-    """A run of 100 bytes and ``seconds`` between validations, with the losses given."""
-    times = np.arange(len(losses))
-    basic = {
-        "loss": [4.1, 3.3, 2.1],
-        "valid_step": times * 10,
-        "valid_loss": losses,
-        "valid_bytes": times * 100,
-        "valid_seconds": times * seconds,
-    }
-    config = {"optimizer": optimizer, "lr": 0.003, "seed": seed}
-    provenance = {"device": device, "corpus": {"sha256": "abc"}}
-    samples, costs = {"before": "?", "after": "def f(é):\n"}, {"optimizer_share": 0.25}
-    return Run(config, provenance, basic | curves, samples, costs)
+from muon_lab import runs
 
 
-def test_a_saved_run_is_loaded_exactly(tmp_path):
-    random = np.random.default_rng(0)
-    gamma, logits = random.random((3, 2, 4)), 1e4 * random.random((3, 2, 4))
-    run = make_run(np.exp(random.random(5)), gamma=gamma, max_logit=logits)
-    again = load(run.save(tmp_path / "new" / "run.json"))
-    assert (again.config, again.provenance) == (run.config, run.provenance)
-    assert (again.samples, again.costs) == (run.samples, run.costs)
-    assert again.curves.keys() == run.curves.keys()
-    for name, curve in run.curves.items():
-        np.testing.assert_array_equal(again.curves[name], curve)
+def grid(optimizer, losses, seeds=(0, 1), **options):
+    """Three learning rates at seed 0, the middle one at all seeds, 0.01 apart."""
+    made = []
+    for lr, loss in zip((1, 2, 4), losses, strict=True):
+        for seed in seeds if lr == 2 else (0,):
+            config = {"lr": lr, "weight_decay": 0.1}
+            made.append(
+                make_run((4, loss + 0.01 * seed), seed, optimizer, config=config, **options)
+            )
+    return made
 
 
-def test_a_file_of_version_1_is_read_and_has_no_costs():
-    path = next(path for path in RECORDED if path.name.startswith("muonclip-mha-lr0.1"))
-    assert json.loads(path.read_text())["version"] == 1
-    run = load(path)
-    assert run.costs == {} and run.curves["gamma"].shape == run.curves["max_logit"].shape
+ADAMW, MUON = grid("adamw", (3, 2, 3)), grid("muon", (3, 1, 3), costs={"optimizer_share": 0.25})
 
 
-def test_a_record_keeps_six_digits():
-    run = make_run(max_logit=np.full((1, 1, 1), 1234.56789))
-    assert run.curves["max_logit"].item() == 1234.57
+def row(text, name):
+    """The cells of the row that begins with a name; two blanks part cells."""
+    (line,) = [line for line in text.splitlines() if line.startswith(name)]
+    return [cell.strip() for cell in line[len(name) :].split("  ") if cell.strip()]
 
 
-def test_a_file_is_small_and_has_one_curve_a_line(tmp_path):
-    path = make_run(max_logit=np.random.default_rng(0).random((300, 4, 4))).save(
-        tmp_path / "r.json"
-    )
-    lines = path.read_text().splitlines()
-    assert path.stat().st_size < 100_000
-    assert [line for line in lines if line.startswith('  "valid_step": [0,10]')]
+def test_runs_are_listed_one_a_line():
+    lines = runs.listing([*ADAMW, *MUON]).splitlines()
+    assert len(lines) == 1 + 8
+    assert lines[0].split()[:5] == ["optimizer", "attention", "lr", "decay", "seed"]
+    assert lines[2].split() == ["adamw", "name", "2", "0.1", "0", "3", "2.000", "2.885", "10.0"]
 
 
-def test_nothing_is_left_beside_a_saved_run(tmp_path):
-    make_run().save(tmp_path / "run.json")
-    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+def test_the_report_shows_every_seeds_number_and_the_winner():
+    text = runs.report([*ADAMW, *MUON])
+    assert row(text, "learning rate") == ["2", "2"]
+    assert row(text, "settings tried") == ["3", "3"]
+    assert row(text, "bits a byte, seeds 0 1") == ["2.885 2.900", "1.443 1.457"]
+    assert row(text, "steps to adamw's loss") == ["10 10", "7 7"]
+    assert row(text, "optimizer's share of a step, %") == ["100.0 100.0", "25.0 25.0"]
+    assert "muon against adamw: gap +1.0000 nats a byte" in text and ": muon wins" in text
+    assert "each seed: 1.50 1.50" in text
 
 
-def test_missing_curves_are_named():
-    with pytest.raises(ValueError, match=r"curves valid_loss, valid_bytes are missing"):
-        Run({}, {}, {"loss": [1], "valid_step": [1], "valid_seconds": [1]})
+def test_what_was_not_recorded_is_said():
+    old = grid("adamw", (3, 2, 3), costs={"optimizer_share": None, "state_bytes": {}})
+    text = runs.report(old)
+    assert row(text, "optimizer's share of a step, %") == ["not recorded"]
+    assert row(text, "optimizer's state, MB") == ["not recorded"]
 
 
-def test_a_nan_in_a_curve_is_refused():
-    with pytest.raises(ValueError, match="'max_logit' holds NaN"):
-        make_run(max_logit=[[[float("nan")]]])
+@pytest.mark.parametrize(("losses", "side"), [((1, 2, 3), "least"), ((3, 2, 1), "largest")])
+def test_the_report_doubts_a_best_at_the_grids_edge(losses, side):
+    text = runs.report(grid("muon", losses))
+    assert f"is the {side} tried: a better one may lie beyond" in text
 
 
-def altered(tmp_path, change):
-    path = make_run().save(tmp_path / "run.json")
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
-    return path
+def test_no_doubt_where_the_best_lies_inside():
+    assert "beyond" not in runs.report([*ADAMW, *MUON])
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (lambda data: data["curves"].pop("valid_loss"), "curves valid_loss are missing"),
-        (lambda data: data.update(version=9), "has version 9 and this muon_lab reads 1 and 2"),
-        (lambda data: data.pop("provenance"), "no 'provenance' part"),
-        (lambda data: data.pop("costs"), "no 'costs' part"),
-        (lambda data: data.pop("format"), "no run file of muon_lab"),
-    ],
-)
-def test_a_wrong_file_says_what_is_wrong_and_what_would_work(tmp_path, change, sentence):
-    with pytest.raises(ValueError, match=rf"run.json.*{sentence}.*record it again"):
-        load(altered(tmp_path, change))
+def test_the_command_lists_and_compares_each_model_for_itself(tmp_path, capsys):
+    for i, run in enumerate([*ADAMW, *MUON, *grid("muon", (3, 1, 3), seeds=(0,))[:1]]):
+        run.config["width"] = 1 if i < 8 else 64
+        run.save(tmp_path / f"{i}.json")
+    assert runs.main([str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("# name, 2 layers of width") == 2
+    assert printed.count("muon against adamw") == 1
 
 
-def test_a_file_cut_short_says_so(tmp_path):
-    path = make_run().save(tmp_path / "run.json")
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"run.json is cut short"):
-        load(path)
+def test_the_command_tells_of_wrong_files_and_shows_the_others(tmp_path, capsys):
+    (tmp_path / "a.json").write_text("{")
+    ADAMW[0].save(tmp_path / "b.json")
+    assert runs.main([str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "a.json is cut short" in printed.err and "adamw" in printed.out
 
 
-def test_a_missing_file_names_its_neighbours(tmp_path):
-    make_run().save(tmp_path / "near.json")
-    with pytest.raises(ValueError, match=r"no run file far.json; beside it: near.json"):
-        load(tmp_path / "far.json")
-
-
-def test_a_folder_is_loaded_in_the_order_of_its_names(tmp_path):
-    for seed in (1, 0, 2):
-        make_run(seed=seed).save(tmp_path / f"adamw-seed{seed}.json")
-    assert [run.config["seed"] for run in load_all(tmp_path, "adamw-*.json")] == [0, 1, 2]
-    with pytest.raises(ValueError, match="no run file named muon-"):
-        load_all(tmp_path, "muon-*.json")
-
-
-def test_the_bytes_to_a_loss_are_read_off_the_straight_line():
-    run = make_run((4.0, 2.0, 1.0))
-    assert run.to_loss(3.0) == pytest.approx(50)
-    assert run.to_loss(1.5, "seconds") == pytest.approx(15)
-    assert run.to_loss(5.0) == 0
-    assert run.to_loss(0.5) is None
-
-
-def test_bits_per_byte_are_nats_over_log_2():
-    assert make_run((4.0, np.log(2))).bits_per_byte == pytest.approx(1, abs=1e-5)
-
-
-def three(losses, **options):
-    return [make_run((4.0, loss), seed=seed, **options) for seed, loss in enumerate(losses)]
-
-
-def test_a_clear_gap_is_a_win_with_its_factors():
-    result = compare(three([2.0, 2.01, 1.99]), three([1.0, 1.01, 0.99], seconds=20.0))
-    assert result.gap == pytest.approx(1)
-    assert result.error == pytest.approx(0.01 * np.sqrt(2 / 3))
-    assert result.bytes_factor == pytest.approx(1.5, rel=1e-3)
-    assert result.seconds_factor == pytest.approx(0.75, rel=1e-3)
-    assert result.verdict == "the challenger wins"
-
-
-def test_the_same_gap_the_other_way_is_the_baselines_win_without_factors():
-    result = compare(three([1.0, 1.01, 0.99]), three([2.0, 2.01, 1.99]))
-    assert result.verdict == "the baseline wins"
-    assert result.bytes_factor is None and result.seconds_factor is None
-
-
-def test_a_gap_within_the_seeds_spread_is_no_win():
-    result = compare(three([2.0, 2.2, 1.8]), three([1.9, 2.1, 1.7]))
-    assert result.verdict.startswith("no claim: the gap")
-
-
-def test_one_seed_is_no_win():
-    assert compare(three([2.0]), three([1.0])).verdict.startswith("no claim: one seed")
-
-
-def test_seconds_of_different_devices_are_not_compared():
-    result = compare(three([2.0, 2.1]), three([1.0, 1.1], device="gpu"))
-    assert result.seconds_factor is None and result.bytes_factor is not None
-
-
-def test_runs_of_other_seeds_are_not_compared():
-    with pytest.raises(ValueError, match=r"differ in seeds \[0, 1\] and \[0\]"):
-        compare(three([2.0, 2.1]), three([1.0]))
-
-
-def test_provenance_says_when_and_with_what():
-    where = here()
-    assert where["date"].endswith("+00:00")
-    assert set(where) == {"date", "python", "commit"}
-
-
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_recorded_run_is_small_and_says_where_it_was_made(path):
-    about = load(path).provenance
-    assert path.stat().st_size < 100_000
-    assert about["commit"] and "changes" not in about["commit"]
-    assert about["command"].startswith("python -m muon_lab.training --preset")
-    assert {"device", "torch", "python", "date"} <= about.keys() and about["corpus"]["sha256"]
-
-
-def test_the_recorded_sweep_is_fair_and_muon_is_ahead_in_it():
-    sweep = load_all(RECORDED[0].parent.parent / "sweep")
-    best = {}
-    for name in ("adamw", "muon"):
-        losses = {
-            run.config["lr"]: run.final_loss
-            for run in sweep
-            if (run.config["optimizer"], run.config["seed"]) == (name, 0)
-        }
-        assert len(losses) == 5
-        best[name] = min(losses, key=losses.get)
-        assert min(losses) < best[name] < max(losses)
-    sides = [
-        [run for run in sweep if (run.config["optimizer"], run.config["lr"]) == pair]
-        for pair in best.items()
-    ]
-    result = compare(*sides)
-    assert (result.seeds, result.verdict) == (3, "the challenger wins")
+def test_sides_of_other_seeds_are_listed_without_a_comparison(tmp_path, capsys):
+    for i, run in enumerate([*ADAMW, *grid("muon", (3, 1, 3), seeds=(0,))]):
+        run.save(tmp_path / f"{i}.json")
+    assert runs.main([str(tmp_path)]) == 0
+    assert "differ in seeds [0, 1] and [0]" in capsys.readouterr().out
