@@ -178,7 +178,7 @@ HELP = {
     "layers": "blocks of the model",
     "width": "numbers a position",
     "heads": "attention heads",
-    "valid_every": "steps between validations (and checkpoints)",
+    "valid_every": "steps between validations",
     "valid_windows": "sequences of the validation set",
     "sample": "bytes that the model writes before and after",
     "precision": "of the forward and backward pass (weights stay float32)",
@@ -215,6 +215,9 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[list[TrainConfig], ar
         parser.add_argument(_flag(field.name), **how)
     parser.add_argument("--save", type=Path, help="run file, or a folder for several runs")
     parser.add_argument("--checkpoint", type=Path, help="file to save the state to, and --resume")
+    parser.add_argument(
+        "--checkpoint-every", type=int, help="steps between checkpoints (default: validations)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from --checkpoint")
     given = parser.parse_args(arguments)
     common = {f.name: getattr(given, f.name) for f in fields(TrainConfig)}
@@ -223,6 +226,8 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[list[TrainConfig], ar
         configs = [TrainConfig(**common | pair) for pair in pairs]
     except ValueError as error:
         parser.error(str(error))
+    if given.checkpoint_every is not None and given.checkpoint_every < 1:
+        parser.error(f"--checkpoint-every must be 1 or more; got {given.checkpoint_every}")
     if given.checkpoint is None and given.resume:
         parser.error("--resume needs --checkpoint, the file to go on from")
     if given.checkpoint is not None and len(configs) > 1:

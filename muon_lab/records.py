@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from muon_lab.files import whole_file
 from muon_lab.schema import CURVES, VERSIONS, faults
 
 DIGITS = 6
@@ -93,16 +94,15 @@ class Run:
     def save(self, path: str | Path) -> Path:
         """Write the record beside ``path`` and rename it into place; one curve a line."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         head = {"format": "muon_lab run", "version": VERSIONS[-1]}
         head |= {"config": self.config, "provenance": self.provenance}
         head |= {"samples": self.samples, "costs": self.costs}
         lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
         curves = [f"  {json.dumps(key)}: {_numbers(value)}" for key, value in self.curves.items()]
         text = "{\n" + ",\n".join(lines) + ',\n"curves": {\n' + ",\n".join(curves) + "\n}}\n"
-        beside = path.with_name(path.name + ".part")
-        beside.write_text(text, encoding="utf-8")
-        return beside.replace(path)
+        with whole_file(path) as file:
+            file.write(text.encode())
+        return path
 
 
 def _numbers(curve: np.ndarray) -> str:

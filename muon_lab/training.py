@@ -4,29 +4,39 @@
 """
 
 import math
+import shlex
 import sys
 import textwrap
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_
 from tqdm import tqdm
 
-from muon_lab.checkpoints import load_checkpoint_, save_checkpoint
+from muon_lab.checkpoints import check_checkpoint, load_checkpoint_, save_checkpoint
 from muon_lab.clip import MuonClip
 from muon_lab.corpus import Corpus, batches, load_corpus, windows, xz_bits_per_byte
+from muon_lab.device import compiled, now, parts_that_fit
+from muon_lab.faults import (
+    Stopped,
+    check_finite,
+    check_validation,
+    memory_explained,
+    signals_noted,
+)
+from muon_lab.files import check_writable
 from muon_lab.gpt import GPT
-from muon_lab.muon import Muon, split_parameters
+from muon_lab.meters import costs, forget_peak_memory, gradient_norm
+from muon_lab.optimizers import lr_factor, make_optimizer
 from muon_lab.options import TrainConfig, parse
+from muon_lab.prefetch import Prefetch
 from muon_lab.runs import Run, here, processor
 from muon_lab.spectra import describe_spectra, spectra_of
 
-BETAS = (0.9, 0.95)  # AdamW's, alone or beside Muon
-WARM_UP = 1 / 20  # of all steps
 PROMPT = b"def "
 Batches = Iterator[tuple[Tensor, Tensor]]  # inputs and targets, (batch, context) each
 
@@ -39,8 +49,10 @@ class Training:
     corpus: Corpus
     model: GPT
     optimizer: torch.optim.Optimizer
+    forward: Callable[..., Any]  # the model, or the same compiled
     step: int = 0
     seconds: float = 0.0  # validation excluded
+    optimizer_seconds: float = 0.0  # of these, in the optimizer's step
     curves: dict[str, list] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
 
@@ -55,40 +67,61 @@ def train(
     *,
     progress: bool = True,
     checkpoint: str | Path | None = None,
+    checkpoint_every: int | None = None,
     resume: bool = False,
 ) -> Run:
     """Train as ``config`` says and return the record.
 
-    ``checkpoint`` names a file to which the state is saved after each validation; with ``resume``
-    the run goes on from there, on a CPU to the very same bits. Raises FloatingPointError before a
-    step whose loss or gradient is NaN or Inf.
+    ``checkpoint`` names a file to which the state is saved every ``checkpoint_every`` steps (None:
+    after each validation), and when Ctrl-C or SIGTERM ask the run to stop, which then raises
+    faults.Stopped. With ``resume`` it goes on from there, on a CPU to the very same bits. Raises
+    FloatingPointError before a step whose loss or gradient is NaN or Inf, ValueError for a
+    checkpoint that does not fit, OSError for one that cannot be written, and MemoryError.
 
     >>> run = train(TrainConfig(preset="tiny", optimizer="muon"), progress=False)
     >>> len(run.curves["loss"])
     12
     """
-    training = begin(config)
-    if resume:
-        load_checkpoint_(training, checkpoint)
-    else:
-        training.samples["before"] = write_text(training.model, config.sample)
-        validate_(training)
-    about, stream = describe(training), stream_of(training)
+    training = ready(config, checkpoint, resume)
+    about, every = describe(training), checkpoint_every or config.valid_every
     shown = {"disable": not progress, "unit": "step", "file": sys.stdout}
-    with tqdm(total=config.steps, initial=training.step, **shown) as bar:
+    with (
+        memory_explained(training.config),
+        signals_noted(checkpoint is not None) as signals,
+        stream_of(training) as stream,
+        tqdm(total=config.steps, initial=training.step, **shown) as bar,
+    ):
         while training.step < config.steps:
             loss = train_step_(training, stream)
             bar.set_postfix(loss=f"{loss:.3f}", bits=f"{loss / math.log(2):.3f}", refresh=False)
             bar.update()
-            if training.step % config.valid_every == 0 or training.step == config.steps:
+            last, stop = training.step == config.steps, signals[:1]
+            if last or training.step % config.valid_every == 0:
                 validate_(training)
                 if progress:
                     bar.write(progress_line(training, about), file=sys.stdout)
-                if checkpoint:
-                    save_checkpoint(training, checkpoint)
+            if checkpoint and (last or stop or training.step % every == 0):
+                save_checkpoint(training, checkpoint)
+            if stop:
+                raise Stopped(training.step, config.steps, stop[0])
     training.samples["after"] = write_text(training.model, config.sample)
     asked = asdict(config) | {"corpus": config.corpus and training.corpus.name}
     return Run(asked, about, training.curves, training.samples)
+
+
+def ready(config: TrainConfig, checkpoint: str | Path | None, resume: bool) -> Training:
+    """Begin a training, or go on with one, after a look at whether its state can be saved."""
+    check_checkpoint(checkpoint, resume)
+    with memory_explained(config):
+        training = begin(config)
+        if resume:
+            load_checkpoint_(training, checkpoint)
+        else:
+            training.samples["before"] = write_text(training.model, config.sample)
+            validate_(training)
+            if checkpoint:
+                save_checkpoint(training, checkpoint)
+    return training
 
 
 def begin(config: TrainConfig) -> Training:
@@ -97,105 +130,80 @@ def begin(config: TrainConfig) -> Training:
     torch.manual_seed(config.seed)
     model = GPT(config.model()).to(config.device)
     model.record_max_logits(config.watch_logits)
-    return Training(config, corpus, model, make_optimizer(model, config))
+    return Training(config, corpus, model, make_optimizer(model, config), model)
 
 
-def make_optimizer(model: GPT, config: TrainConfig) -> torch.optim.Optimizer:
-    """Make AdamW for every parameter, or Muon for the hidden matrices and AdamW for the rest."""
-    options = {"lr": config.lr, "weight_decay": config.weight_decay}
-    if config.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS, **options)
-    else:
-        groups = split_parameters(model)
-        for group in groups:
-            if not group["use_muon"]:
-                group |= {"lr": config.adamw_lr, "betas": BETAS}
-        options["adjust_lr_fn"] = "match_rms_adamw"
-        if config.optimizer == "muonclip":
-            optimizer = MuonClip(model, params=groups, tau=config.tau, **options)
-        else:
-            optimizer = Muon(groups, **options)
-    for group in optimizer.param_groups:
-        group["peak_lr"] = group["lr"]
-    return optimizer
-
-
-def stream_of(training: Training) -> Batches:
+def stream_of(training: Training) -> Prefetch:
     """Return the seed's batches from the first that the training has not yet read."""
     config = training.config
-    done = training.step * config.accumulate
     size = {"batch": config.batch, "context": config.context}
-    return batches(training.corpus.train, **size, seed=config.seed, start=done)
-
-
-def lr_factor(step: int, steps: int, schedule: str) -> float:
-    """Return the share of the peak learning rate at a step, counted from 0.
-
-    >>> [lr_factor(step, 100, "linear") for step in (0, 4, 52)]
-    [0.2, 1.0, 0.5052631578947369]
-    """
-    warm_up = math.ceil(WARM_UP * steps)
-    if step < warm_up:
-        return (step + 1) / warm_up
-    left = 1 - (step - warm_up) / (steps - warm_up)  # 1 … 0
-    shapes = {"linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2, "constant": 1.0}
-    return shapes[schedule]
+    drawn = batches(training.corpus.train, **size, seed=config.seed, start=training.step)
+    return Prefetch(drawn, pin=torch.device(config.device).type == "cuda")
 
 
 def train_step_(training: Training, stream: Batches) -> float:
-    """Take one optimizer step over ``accumulate`` micro-batches; return their mean loss."""
+    """Take one optimizer step over one batch; return its mean loss."""
     config, model, optimizer = training.config, training.model, training.optimizer
-    began = now(config)
-    factor = lr_factor(training.step, config.steps, config.schedule)
+    began = now(config.device)
+    factor = lr_factor(training.step, config.steps, config.schedule, config.warm_up)
     for group in optimizer.param_groups:
         group["lr"] = factor * group["peak_lr"]
     optimizer.zero_grad()
-    total = 0.0
-    for _ in range(config.accumulate):
-        loss = loss_of(model, next(stream), config) / config.accumulate
-        loss.backward()
-        total += loss.item()
-    check_finite(training, total)
+    loss = backward_(training, next(stream)).item()
+    check_finite(training, loss)
+    norm = gradient_norm(model)
+    if config.clip_norm:
+        clip_grads_with_norm_(model.parameters(), config.clip_norm, norm)
     maxima = model.max_logits() if config.watch_logits else None
+    stepping = now(config.device)
     optimizer.step()
+    ended = now(config.device)
     training.step += 1
-    training.seconds += now(config) - began
-    training.note(loss=total)
+    training.optimizer_seconds += ended - stepping
+    training.seconds += ended - began
+    training.note(loss=loss, grad_norm=norm.item())
     note_logits(training, maxima)
+    return loss
+
+
+def backward_(training: Training, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Add the gradient of a batch's mean loss, part by part, and return that loss."""
+    config, total = training.config, 0.0
+    for part in zip(*(tensor.chunk(config.accumulate) for tensor in batch), strict=True):
+        loss = loss_of(training.forward, part, config) / config.accumulate
+        loss.backward()
+        total = total + loss.detach()
     return total
 
 
 def loss_of(model: GPT, batch: tuple[Tensor, Tensor], config: TrainConfig) -> Tensor:
     """Return the mean loss of one batch, computed in the configured precision."""
-    inputs, targets = (tensor.to(config.device) for tensor in batch)
+    inputs, targets = (tensor.to(config.device, non_blocking=True) for tensor in batch)
     half = config.precision == "bfloat16"
     with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=half):
         return model(inputs, targets)[1]
 
 
-def now(config: TrainConfig) -> float:
-    """Read the clock once the device has done what it was given."""
-    if torch.device(config.device).type == "cuda":
-        torch.cuda.synchronize(config.device)
-    return time.perf_counter()
+def fit_(training: Training) -> None:
+    """Compile, and cut a step's batch until the device's memory holds a part: before the clock runs.
 
-
-def check_finite(training: Training, loss: float) -> None:
-    """Stop before a step that NaN or Inf would spoil, and say where they are."""
-    grads = [p.grad for p in training.model.parameters() if p.grad is not None]
-    largest = torch.nn.utils.get_total_norm(grads, norm_type=math.inf)
-    if math.isfinite(loss) and largest.isfinite():
+    Part by part a step reads the same bytes and takes the same mean. Weights stay as they are.
+    """
+    config, model = training.config, training.model
+    if not config.compile and torch.device(config.device).type != "cuda":
         return
-    where = [
-        name for name, p in training.model.named_parameters()
-        if p.grad is not None and not p.grad.isfinite().all()
-    ]  # fmt: skip
-    raise FloatingPointError(
-        f"step {training.step + 1} was not taken: its loss is {loss} and the gradients of "
-        f"{', '.join(where[:3]) or 'no parameter'}{' ...' * (len(where) > 3)} hold NaN or Inf. "
-        f"The last checkpoint, if one was asked for, stands; a smaller lr than "
-        f"{training.config.lr:g} may help"
-    )
+    sequence = [tensor.repeat(config.batch, 1) for tensor in windows(training.corpus.train, number=1, context=config.context)]
+
+    def attempt(size: int) -> None:
+        training.optimizer.zero_grad()
+        kept = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]  # as AdamW will
+        loss_of(training.forward, [tensor[:size] for tensor in sequence], config).backward()
+
+    training.forward = compiled(model, config.device) if config.compile else model
+    parts = parts_that_fit(config.batch, config.accumulate, attempt)
+    training.config = replace(config, accumulate=parts)
+    training.optimizer.zero_grad()
+    model.forget_max_logits()
 
 
 def note_logits(training: Training, maxima: Tensor | None) -> None:
@@ -225,6 +233,7 @@ def validate_(training: Training) -> None:
         valid_bytes=training.step * config.accumulate * config.batch * config.context,
         valid_seconds=training.seconds,
     )
+    check_validation(training)
     if training.step:
         training.note(spectrum_step=training.step, **spectra_of(model, training.optimizer))
 
@@ -281,32 +290,45 @@ def summary(run: Run) -> str:
     )
 
 
-def file_for(run: Run, path: Path, several: bool) -> Path:
-    """Name the run's file: ``path`` itself, or one inside it where it is a folder."""
+def file_for(config: TrainConfig, path: Path, several: bool) -> Path:
+    """Name a run's file: ``path`` itself, or one inside it where it is a folder."""
     if path.suffix == ".json" and not several:
         return path
-    config = run.config
-    return path / "{optimizer}-{attention}-lr{lr:g}-seed{seed}.json".format(**config)
+    return path / "{optimizer}-{attention}-lr{lr:g}-seed{seed}.json".format(**vars(config))
+
+
+def how_to_go_on(checkpoint: Path | None, arguments: Sequence[str] | None) -> str:
+    """Write the command with which an interrupted run goes on, or say why there is none."""
+    if checkpoint is None:
+        return "without --checkpoint FILE nothing of it is kept"
+    if not checkpoint.is_file():
+        return "it had no step to keep: begin again"
+    words = sys.orig_argv if arguments is None else ["python", "-m", "muon_lab.training"]
+    words = [*words, *(arguments or ())]
+    return "go on with: " + shlex.join(words + ["--resume"] * ("--resume" not in words))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     configs, given = parse(arguments)
+    kept = {name: getattr(given, name) for name in ("checkpoint", "checkpoint_every", "resume")}
     failed = 0
     for config in configs:
+        target = given.save and file_for(config, given.save, len(configs) > 1)
         try:
-            run = train(config, checkpoint=given.checkpoint, resume=given.resume)
-        except KeyboardInterrupt:
-            kept = "go on with --resume" if given.checkpoint else "without --checkpoint it is lost"
-            print(f"interrupted: {kept}", file=sys.stderr)
-            return 130
-        except (ValueError, FloatingPointError) as error:
+            if target:
+                check_writable(target)
+            run = train(config, **kept)
+            print(summary(run))
+            if target:
+                print("saved", run.save(target))
+        except KeyboardInterrupt as stop:
+            told = f"interrupted {stop}".strip() + f"\n{how_to_go_on(given.checkpoint, arguments)}"
+            print(told, file=sys.stderr)
+            return getattr(stop, "status", 130)
+        except (ValueError, FloatingPointError, OSError, MemoryError) as error:
             failed += 1
             print(f"{config.command()}\n  stopped: {error}", file=sys.stderr)
-            continue
-        print(summary(run))
-        if given.save:
-            print("saved", run.save(file_for(run, given.save, len(configs) > 1)))
     return 1 if failed else 0
 
 

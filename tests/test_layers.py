@@ -15,6 +15,7 @@ GROUND = {
     "attention": "",
     "corpus": "",
     "split": "",
+    "files": "",
     "doctor": "",
 }
 # The ground floor first. What stands behind a name is what that module may import of the package.
@@ -24,7 +25,7 @@ MAY_IMPORT = GROUND | {
     "muon": "polynomials orthogonalize split",
     "gpt": "attention",
     "clip": "muon",
-    "records": "schema",
+    "records": "schema files",
     "comparison": "records",
     "runs": "records comparison",
     "device": "",
@@ -32,10 +33,12 @@ MAY_IMPORT = GROUND | {
     "presets": "",
     "meters": "",
     "options": "gpt device presets",
-    "checkpoints": "",
+    "optimizers": "clip gpt muon options",
+    "checkpoints": "files",
     "spectra": "orthogonalize",
     "faults": "",
-    "training": "gpt muon clip corpus runs options checkpoints spectra faults",
+    "training": "gpt muon clip corpus runs options checkpoints spectra faults files device prefetch "
+    "meters optimizers",
     "sweep": "corpus runs options training",
     "plots": "polynomials runs",
 }
