@@ -150,19 +150,57 @@ def draw_runs(runs: Sequence[Run], ax: Axes, along: str = "bytes") -> Axes:
 
 
 def draw_sweep(runs: Sequence[Run], ax: Axes) -> Axes:
-    """Draw the final validation loss over the learning rate: a dot a run, a line through means."""
-    for optimizer in dict.fromkeys(run.config["optimizer"] for run in runs):
+    """Draw the final validation loss over the learning rate: a dot a run, a line through means.
+
+    Every weight decay is a line of its own; decay 0 is dashed.
+    """
+    decays = {run.config["weight_decay"] for run in runs}
+    losses: dict[tuple[str, float], dict[float, list[float]]] = {}
+    for run in runs:
+        line = losses.setdefault((run.config["optimizer"], run.config["weight_decay"]), {})
+        line.setdefault(run.config["lr"], []).append(run.final_loss)
+    for (optimizer, decay), at in losses.items():
         name, color = OPTIMIZERS[optimizer]
-        losses: dict[float, list[float]] = {}
-        for run in runs:
-            if run.config["optimizer"] == optimizer:
-                losses.setdefault(run.config["lr"], []).append(run.final_loss)
-        rates = sorted(losses)
+        label = f"{name}, decay {decay:g}" if len(decays) > 1 else name
+        rates = sorted(at)
         for rate in rates:
-            ax.plot([rate] * len(losses[rate]), losses[rate], "o", color=color, markersize=5)
-        ax.plot(rates, [np.mean(losses[rate]) for rate in rates], color=color, label=name)
+            ax.plot([rate] * len(at[rate]), at[rate], "o", color=color, markersize=5)
+        means = [np.mean(at[rate]) for rate in rates]
+        ax.plot(rates, means, "-" if decay else "--", color=color, label=label)
     ax.set(xlabel="learning rate", ylabel="final validation loss (nats a byte)", xscale="log")
     return name_lines(_plain(ax))
+
+
+def draw_spectra(run: Run, ax: Axes, matrix: int = 0, at: int = -1) -> Axes:
+    """Draw the singular values of one matrix's momentum, and of the update made of it.
+
+    Each is divided by its own largest and drawn over the share of singular values that are smaller.
+    ``matrix`` counts in ``provenance["spectra"]``, ``at`` among the validations after step 0.
+    """
+    quantiles = run.provenance["spectra"]["quantiles"]
+    name, color = OPTIMIZERS[run.config["optimizer"]]
+    for kind, style in (("momentum", "--"), ("update", "-")):
+        values = run.curves[f"{kind}_spectrum"][at, matrix]  # (quantiles,)
+        label = f"{name}'s {kind}"
+        ax.plot(quantiles, values, style, color=color, linewidth=1.8, label=label)
+    ax.set(xlabel="share of singular values that are smaller", ylabel="singular value / largest")
+    ax.set(yscale="log")
+    return name_lines(_plain(ax))
+
+
+def draw_memory(sizes: Mapping[str, Mapping[str, float]], ax: Axes) -> Axes:
+    """Draw a bar a name, its kinds of bytes one after another, each with its megabytes."""
+    for row, kinds in enumerate(sizes.values()):
+        left = 0.0
+        for (kind, size), color in zip(kinds.items(), (SKY, GREY, ORANGE), strict=False):
+            megabytes = size / 1e6
+            ax.barh(row, megabytes, left=left, color=color, edgecolor="white")
+            text = f"{kind}\n{megabytes:.1f}"
+            ax.text(left + megabytes / 2, row, text, ha="center", va="center", fontsize=8)
+            left += megabytes
+    ax.set(yticks=range(len(sizes)), yticklabels=list(sizes), xlabel="megabytes")
+    ax.invert_yaxis()
+    return _plain(ax)
 
 
 def draw_logits(run: Run, ax: Axes) -> Axes:

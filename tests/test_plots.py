@@ -1,5 +1,6 @@
 from functools import partial
 
+import example_runs
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from muon_lab.plots import (
     draw_curves,
     draw_logits,
     draw_losses,
+    draw_memory,
     draw_path,
     draw_polynomial,
     draw_runs,
+    draw_spectra,
     draw_sweep,
 )
 from muon_lab.polynomials import CONVERGENT, JORDAN, optimal_quintic
@@ -99,11 +102,12 @@ def test_drawing_opens_no_figure():
     assert plt.get_fignums() == before
 
 
-def make_run(optimizer="adamw", seed=0, lr=0.01, final=2.0, logits=1.0):
+def make_run(optimizer="adamw", seed=0, lr=0.01, final=2.0, logits=1.0, decay=0.1):
     curves = {"loss": [5.0, 3.0], "valid_step": [0, 1, 2], "valid_loss": [5.5, 3.0, final]}
     curves |= {"valid_bytes": [0, 1000, 2000], "valid_seconds": [0, 3, 6]}
     maxima = logits * np.arange(2 * 3 * 4).reshape(2, 3, 4)  # (steps, layers, heads)
     config = {"optimizer": optimizer, "seed": seed, "lr": lr, "tau": 30.0}
+    config["weight_decay"] = decay
     return Run(config, {}, curves | {"max_logit": maxima})
 
 
@@ -125,6 +129,31 @@ def test_a_sweep_has_a_dot_a_run_and_a_line_through_the_means(ax):
     assert dots == [[0.01, 3.0], [0.1, 1.0], [0.1, 2.0]]
     np.testing.assert_array_equal(ax.lines[-1].get_xydata(), [[0.01, 3.0], [0.1, 1.5]])
     assert ax.get_xscale() == "log" and texts(ax) == ["Muon"]
+
+
+def test_each_weight_decay_has_a_line_of_its_own_and_no_decay_is_dashed(ax):
+    runs = [make_run("muon", lr=lr, decay=decay) for lr in (1, 2) for decay in (0, 0.1)]
+    draw_sweep(runs, ax)
+    lines = [line for line in ax.lines if len(line.get_xdata()) == 2]
+    assert [line.get_linestyle() for line in lines] == ["--", "-"]
+    assert sorted(texts(ax)) == ["Muon, decay 0", "Muon, decay 0.1"]
+
+
+def test_the_spectra_of_momentum_and_update_are_drawn_over_the_quantiles(ax):
+    run = example_runs.make_run(optimizer="muon")
+    draw_spectra(run, ax, matrix=1)
+    for line, kind in zip(ax.lines, ("momentum", "update"), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), [0, 0.5, 1])
+        np.testing.assert_array_equal(line.get_ydata(), run.curves[f"{kind}_spectrum"][-1, 1])
+    assert sorted(texts(ax)) == ["Muon's momentum", "Muon's update"]
+
+
+def test_memory_is_a_bar_a_name_of_the_kinds_end_to_end(ax):
+    draw_memory({"AdamW": {"weights": 1e6, "state": 2e6}, "Muon": {"weights": 1e6}}, ax)
+    spans = [(bar.get_x(), bar.get_width()) for bar in ax.patches]
+    assert spans == [(0, 1), (1, 2), (0, 1)]
+    assert texts(ax) == ["weights\n1.0", "state\n2.0", "weights\n1.0"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["AdamW", "Muon"]
 
 
 def test_every_heads_logits_are_drawn_with_the_largest_and_tau(ax):
