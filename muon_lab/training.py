@@ -55,6 +55,7 @@ class Training:
     optimizer_seconds: float = 0.0  # of these, in the optimizer's step
     curves: dict[str, list] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
+    adapted: dict[str, str] = field(default_factory=dict)  # what fit_ changed, in words
 
     def note(self, **values: Any) -> None:
         """Append one value to each named curve."""
@@ -84,6 +85,8 @@ def train(
     """
     training = ready(config, checkpoint, resume)
     about, every = describe(training), checkpoint_every or config.valid_every
+    if progress and training.adapted:
+        print(f"accumulate {training.adapted['accumulate']}")
     shown = {"disable": not progress, "unit": "step", "file": sys.stdout}
     with (
         memory_explained(training.config),
@@ -105,8 +108,9 @@ def train(
             if stop:
                 raise Stopped(training.step, config.steps, stop[0])
     training.samples["after"] = write_text(training.model, config.sample)
-    asked = asdict(config) | {"corpus": config.corpus and training.corpus.name}
-    return Run(asked, about, training.curves, training.samples)
+    asked = asdict(training.config) | {"corpus": config.corpus and training.corpus.name}
+    spent = costs(training, about["device"])
+    return Run(asked, about, training.curves, training.samples, spent)
 
 
 def ready(config: TrainConfig, checkpoint: str | Path | None, resume: bool) -> Training:
@@ -116,7 +120,8 @@ def ready(config: TrainConfig, checkpoint: str | Path | None, resume: bool) -> T
         training = begin(config)
         if resume:
             load_checkpoint_(training, checkpoint)
-        else:
+        fit_(training)
+        if not resume:
             training.samples["before"] = write_text(training.model, config.sample)
             validate_(training)
             if checkpoint:
@@ -145,12 +150,12 @@ def train_step_(training: Training, stream: Batches) -> float:
     """Take one optimizer step over one batch; return its mean loss."""
     config, model, optimizer = training.config, training.model, training.optimizer
     began = now(config.device)
-    factor = lr_factor(training.step, config.steps, config.schedule, config.warm_up)
-    for group in optimizer.param_groups:
-        group["lr"] = factor * group["peak_lr"]
     optimizer.zero_grad()
     loss = backward_(training, next(stream)).item()
     check_finite(training, loss)
+    factor = lr_factor(training.step, config.steps, config.schedule, config.warm_up)
+    for group in optimizer.param_groups:
+        group["lr"] = factor * group["peak_lr"]
     norm = gradient_norm(model)
     if config.clip_norm:
         clip_grads_with_norm_(model.parameters(), config.clip_norm, norm)
@@ -185,25 +190,34 @@ def loss_of(model: GPT, batch: tuple[Tensor, Tensor], config: TrainConfig) -> Te
 
 
 def fit_(training: Training) -> None:
-    """Compile, and cut a step's batch until the device's memory holds a part: before the clock runs.
+    """Before the first step compile the model, and cut batches to what the device's memory holds.
 
-    Part by part a step reads the same bytes and takes the same mean. Weights stay as they are.
+    Tries a forward and backward, which leaves no trace in the weights. A step in more parts reads
+    the same bytes and takes the same mean.
     """
-    config, model = training.config, training.model
+    config, model, optimizer = training.config, training.model, training.optimizer
     if not config.compile and torch.device(config.device).type != "cuda":
         return
-    sequence = [tensor.repeat(config.batch, 1) for tensor in windows(training.corpus.train, number=1, context=config.context)]
+    forget_peak_memory(config.device)
+    if config.compile:
+        training.forward = compiled(model, config.device)
+    one = windows(training.corpus.train, number=1, context=config.context)
 
     def attempt(size: int) -> None:
-        training.optimizer.zero_grad()
-        kept = [torch.empty_like(p) for p in model.parameters() for _ in range(2)]  # as AdamW will
-        loss_of(training.forward, [tensor[:size] for tensor in sequence], config).backward()
+        optimizer.zero_grad()
+        to_come = () if optimizer.state else (p for p in model.parameters() for _ in range(2))
+        held = [torch.empty_like(p) for p in to_come]  # as much as AdamW will keep
+        loss_of(training.forward, [tensor.expand(size, -1) for tensor in one], config).backward()
+        del held
 
-    training.forward = compiled(model, config.device) if config.compile else model
     parts = parts_that_fit(config.batch, config.accumulate, attempt)
-    training.config = replace(config, accumulate=parts)
-    training.optimizer.zero_grad()
+    optimizer.zero_grad()
     model.forget_max_logits()
+    if parts > config.accumulate:
+        words = (
+            f"raised from {config.accumulate} to {parts}: what the device's memory holds at once"
+        )
+        training.config, training.adapted = replace(config, accumulate=parts), {"accumulate": words}
 
 
 def note_logits(training: Training, maxima: Tensor | None) -> None:
@@ -224,13 +238,14 @@ def validate_(training: Training) -> None:
     inputs, targets = windows(
         training.corpus.valid, number=config.valid_windows, context=config.context
     )
-    parts = list(zip(inputs.split(config.batch), targets.split(config.batch), strict=True))
+    size = config.batch // config.accumulate  # what memory holds
+    parts = list(zip(inputs.split(size), targets.split(size), strict=True))
     with model.without_max_logits():
         losses = [loss_of(model, part, config).item() * len(part[0]) for part in parts]
     training.note(
         valid_step=training.step,
         valid_loss=sum(losses) / config.valid_windows,
-        valid_bytes=training.step * config.accumulate * config.batch * config.context,
+        valid_bytes=training.step * config.batch * config.context,
         valid_seconds=training.seconds,
     )
     check_validation(training)
@@ -253,19 +268,23 @@ def describe(training: Training) -> dict[str, Any]:
     device, corpus = torch.device(training.config.device), training.corpus
     cuda = device.type == "cuda"
     cpu = f"{processor()}, torch threads: {torch.get_num_threads()}"
-    return here() | {
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if cuda else cpu,
-        "command": training.config.command(),
-        "spectra": describe_spectra(training.model),
-        "corpus": {
-            "name": corpus.name,
-            "sha256": corpus.sha256,
-            "train_bytes": corpus.train.numel(),
-            "valid_bytes": corpus.valid.numel(),
-            "xz_bits_per_byte": round(xz_bits_per_byte(corpus.valid), 4),
-        },
-    }
+    return (
+        here()
+        | training.adapted
+        | {
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name(device) if cuda else cpu,
+            "command": training.config.command(),
+            "spectra": describe_spectra(training.model),
+            "corpus": {
+                "name": corpus.name,
+                "sha256": corpus.sha256,
+                "train_bytes": corpus.train.numel(),
+                "valid_bytes": corpus.valid.numel(),
+                "xz_bits_per_byte": round(xz_bits_per_byte(corpus.valid), 4),
+            },
+        }
+    )
 
 
 def progress_line(training: Training, about: dict[str, Any]) -> str:

@@ -147,31 +147,6 @@ def test_watching_the_logits_changes_nothing_else(config):
     np.testing.assert_allclose(watched.curves["loss"], plain.curves["loss"], rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("spoiled", "named"),
-    [("loss", "its loss is nan"), ("gradient", r"the gradients of head\.weight hold NaN or Inf")],
-)
-def test_a_nan_stops_the_run_before_the_step(config, monkeypatch, spoiled, named):
-    state = begin(config())
-    before = {name: p.clone() for name, p in state.model.named_parameters()}
-
-    def spoil(model, batch, config):
-        inputs, targets = batch
-        loss = model(inputs, targets)[1]
-        if spoiled == "loss":
-            return loss * float("nan")
-        model.head.weight.register_hook(lambda gradient: gradient * float("inf"))
-        return loss
-
-    monkeypatch.setattr(training, "loss_of", spoil)
-    stream = training.batches(state.corpus.train, batch=4, context=16, seed=0)
-    with pytest.raises(FloatingPointError, match=rf"step 1 was not taken.*{named}"):
-        training.train_step_(state, stream)
-    assert state.step == 0 and not state.curves
-    for name, p in state.model.named_parameters():
-        torch.testing.assert_close(p, before[name], rtol=0, atol=0)
-
-
 def test_bfloat16_trains_with_float32_weights(config):
     asked = config(precision="bfloat16", optimizer="muon")
     state = begin(asked)
@@ -251,14 +226,3 @@ def test_a_corpus_that_is_not_there_ends_with_one_sentence(tmp_path, capsys):
     assert main(["--preset", "tiny", "--corpus", str(tmp_path / "nowhere")]) == 1
     said = capsys.readouterr().err
     assert "there is no such file or folder" in said and "Traceback" not in said
-
-
-@pytest.mark.parametrize("asked", [True, False])
-def test_an_interrupted_run_says_how_to_go_on(book, tmp_path, capsys, monkeypatch, asked):
-    def interrupted(state, stream):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "train_step_", interrupted)
-    options = ["--checkpoint", str(tmp_path / "state.pt")] if asked else []
-    assert main([*SIZES, "--corpus", book, *options]) == 130
-    assert ("go on with --resume" if asked else "is lost") in capsys.readouterr().err
