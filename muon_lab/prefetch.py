@@ -65,7 +65,7 @@ class Prefetch:
                 if self._ending.is_set():
                     return
                 if self._pin:
-                    batch = tuple(tensor.pin_memory() for tensor in batch)
+                    batch = tuple(tensor.contiguous().pin_memory() for tensor in batch)
                 self._drawn.put((batch, None))
             self._drawn.put((None, StopIteration()))
         except BaseException as error:  # whatever it is, the training loop must hear of it
