@@ -126,7 +126,8 @@ def file_name(config: TrainConfig) -> str:
 
 def _is(config: TrainConfig, run: Run, text: str | None = None) -> bool:
     """Tell whether a recorded run is of this configuration and, where it is named, this text."""
-    wanted = asdict(config) | {"corpus": run.config.get("corpus")}
+    free = {name: run.config.get(name) for name in ("corpus", "accumulate")}  # as memory allowed
+    wanted = asdict(config) | free
     same_text = text in (None, run.provenance["corpus"]["sha256"])
     return same_text and all(run.config.get(name) == value for name, value in wanted.items())
 

@@ -74,6 +74,12 @@ def test_a_record_of_another_configuration_does_not_count(tmp_path, runner, chan
     assert not any(module._is(replace(config, **change), run) for run in runs)
 
 
+def test_a_batch_that_memory_cut_into_parts_is_the_same_batch(tmp_path, runner):
+    (run,) = sweep(grids(factors=(1,), decays=(0.1,)), [0], tmp_path, runner=runner)
+    run.config["accumulate"] = 2
+    assert module._is(replace(TINY, weight_decay=0.1), run)
+
+
 def test_a_record_of_another_text_does_not_count(tmp_path, runner):
     (run,) = sweep(grids(factors=(1,), decays=(0.1,)), [0], tmp_path, runner=runner)
     config = replace(TINY, weight_decay=0.1)
