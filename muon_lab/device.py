@@ -38,6 +38,7 @@ def compiled(model: nn.Module, device: str) -> nn.Module:
             "compile=True needs a C++ compiler (for CUDA a C compiler), and none was found: "
             "install g++ or clang, name one in the variable CXX (CC), or leave compile out"
         )
+    torch.compiler.reset()  # else the code of earlier models in this process counts against a limit
     return torch.compile(model, backend=BACKEND, dynamic=False)
 
 

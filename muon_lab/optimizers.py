@@ -49,6 +49,6 @@ def lr_factor(step: int, steps: int, schedule: str, warm_up: float = 1 / 20) -> 
         "linear": left,
         "cosine": (1 - math.cos(math.pi * left)) / 2,
         "constant": 1.0,
-        "wsd": min(1.0, 5 * (1 - step / steps)),  # warm-up, stable, decay over the last fifth
+        "wsd": min(1.0, 5 * (steps - step) / steps),  # warm-up, stable, decay over the last fifth
     }
     return shapes[schedule]

@@ -138,12 +138,17 @@ def begin(config: TrainConfig) -> Training:
     return Training(config, corpus, model, make_optimizer(model, config), model)
 
 
-def stream_of(training: Training) -> Prefetch:
+def drawn_from(training: Training) -> Batches:
     """Return the seed's batches from the first that the training has not yet read."""
     config = training.config
     size = {"batch": config.batch, "context": config.context}
-    drawn = batches(training.corpus.train, **size, seed=config.seed, start=training.step)
-    return Prefetch(drawn, pin=torch.device(config.device).type == "cuda")
+    return batches(training.corpus.train, **size, seed=config.seed, start=training.step)
+
+
+def stream_of(training: Training) -> Prefetch:
+    """Return the same batches, drawn ahead."""
+    cuda = torch.device(training.config.device).type == "cuda"
+    return Prefetch(drawn_from(training), pin=cuda)
 
 
 def train_step_(training: Training, stream: Batches) -> float:
@@ -201,13 +206,16 @@ def fit_(training: Training) -> None:
     forget_peak_memory(config.device)
     if config.compile:
         training.forward = compiled(model, config.device)
-    one = windows(training.corpus.train, number=1, context=config.context)
+    batch = next(drawn_from(training))
 
     def attempt(size: int) -> None:
         optimizer.zero_grad()
+        model.forget_max_logits()
         to_come = () if optimizer.state else (p for p in model.parameters() for _ in range(2))
         held = [torch.empty_like(p) for p in to_come]  # as much as AdamW will keep
-        loss_of(training.forward, [tensor.expand(size, -1) for tensor in one], config).backward()
+        for _ in range(min(2, config.batch // size)):  # a second part finds maxima of the first
+            part = [tensor[:size] for tensor in batch]
+            loss_of(training.forward, part, config).backward()
         del held
 
     parts = parts_that_fit(config.batch, config.accumulate, attempt)
