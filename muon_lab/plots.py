@@ -129,6 +129,7 @@ def _end_height(line, ax):
 
 # Runs: an optimizer has the same colour in every figure.
 OPTIMIZERS = {"adamw": ("AdamW", ORANGE), "muon": ("Muon", BLUE), "muonclip": ("MuonClip", GREEN)}
+RULES = {"momentum": "--", "update": "-"}
 
 
 def draw_runs(runs: Sequence[Run], ax: Axes, along: str = "bytes") -> Axes:
@@ -172,19 +173,36 @@ def draw_sweep(runs: Sequence[Run], ax: Axes) -> Axes:
 
 
 def draw_spectra(run: Run, ax: Axes, matrix: int = 0, at: int = -1) -> Axes:
-    """Draw the singular values of one matrix's momentum, and of the update made of it.
+    """Draw the singular values of one matrix's momentum (dashed) and of the update made of it.
 
-    Each is divided by its own largest and drawn over the share of singular values that are smaller.
-    ``matrix`` counts in ``provenance["spectra"]``, ``at`` among the validations after step 0.
+    Each is divided by its own largest, which comes first. ``matrix`` counts in
+    ``provenance["spectra"]``, ``at`` among the validations after step 0.
     """
-    quantiles = run.provenance["spectra"]["quantiles"]
+    larger = 1 - np.array(run.provenance["spectra"]["quantiles"])
     name, color = OPTIMIZERS[run.config["optimizer"]]
-    for kind, style in (("momentum", "--"), ("update", "-")):
+    for kind, style in RULES.items():
         values = run.curves[f"{kind}_spectrum"][at, matrix]  # (quantiles,)
-        label = f"{name}'s {kind}"
-        ax.plot(quantiles, values, style, color=color, linewidth=1.8, label=label)
-    ax.set(xlabel="share of singular values that are smaller", ylabel="singular value / largest")
+        ax.plot(larger, values, style, color=color, linewidth=1.8, label=f"{name}'s {kind}")
+    ax.set(xlabel="share of singular values that are larger", ylabel="singular value / largest")
     ax.set(yscale="log")
+    return name_lines(_plain(ax))
+
+
+def draw_rare_shares(runs: Sequence[Run], ax: Axes) -> Axes:
+    """Draw which share of momentum (dashed) and update lies in the momentum's rare half.
+
+    A line is a seed, the mean over the matrices, at each validation after step 0.
+    """
+    named = set()
+    for run in reversed(runs):
+        name, color = OPTIMIZERS[run.config["optimizer"]]
+        for kind, style in RULES.items():
+            curve = run.curves["rare_share" + "_momentum" * (kind == "momentum")]
+            label = f"{name}'s {kind}"
+            ax.plot(run.curves["spectrum_step"], 100 * curve.mean(axis=1), style, color=color,
+                    linewidth=1.4, label="_" * (label in named) + label)  # fmt: skip
+            named.add(label)
+    ax.set(xlabel="step", ylabel="energy in the rare half (%)", ylim=(0, 60))
     return name_lines(_plain(ax))
 
 
@@ -192,7 +210,7 @@ def draw_memory(sizes: Mapping[str, Mapping[str, float]], ax: Axes) -> Axes:
     """Draw a bar a name, its kinds of bytes one after another, each with its megabytes."""
     for row, kinds in enumerate(sizes.values()):
         left = 0.0
-        for (kind, size), color in zip(kinds.items(), (SKY, GREY, ORANGE), strict=False):
+        for (kind, size), color in zip(kinds.items(), (SKY, "#cccccc", ORANGE), strict=False):
             megabytes = size / 1e6
             ax.barh(row, megabytes, left=left, color=color, edgecolor="white")
             text = f"{kind}\n{megabytes:.1f}"

@@ -16,6 +16,7 @@ from muon_lab.plots import (
     draw_memory,
     draw_path,
     draw_polynomial,
+    draw_rare_shares,
     draw_runs,
     draw_spectra,
     draw_sweep,
@@ -139,12 +140,21 @@ def test_each_weight_decay_has_a_line_of_its_own_and_no_decay_is_dashed(ax):
     assert sorted(texts(ax)) == ["Muon, decay 0", "Muon, decay 0.1"]
 
 
-def test_the_spectra_of_momentum_and_update_are_drawn_over_the_quantiles(ax):
+def test_the_spectra_of_momentum_and_update_begin_with_the_largest_value(ax):
     run = example_runs.make_run(optimizer="muon")
     draw_spectra(run, ax, matrix=1)
     for line, kind in zip(ax.lines, ("momentum", "update"), strict=True):
-        np.testing.assert_array_equal(line.get_xdata(), [0, 0.5, 1])
+        np.testing.assert_array_equal(line.get_xdata(), [1, 0.5, 0])
         np.testing.assert_array_equal(line.get_ydata(), run.curves[f"{kind}_spectrum"][-1, 1])
+    assert sorted(texts(ax)) == ["Muon's momentum", "Muon's update"]
+
+
+def test_rare_shares_are_percent_and_means_over_the_matrices_and_every_seed_is_drawn(ax):
+    shares = {"rare_share": [[0.4, 0.6]], "rare_share_momentum": [[0.0, 0.1]]}
+    draw_rare_shares(
+        [example_runs.make_run(seed=s, optimizer="muon", **shares) for s in (0, 1)], ax
+    )
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[5], [50], [5], [50]]
     assert sorted(texts(ax)) == ["Muon's momentum", "Muon's update"]
 
 
