@@ -131,7 +131,7 @@ def _doubts(name: str, best: Best) -> list[str]:
     side = "least" if best.lr == rates[0] else "largest"
     return [
         f"{name}: its best learning rate, {best.lr:g}, is the {side} tried: a better one may lie "
-        "beyond. Widen the grid before you claim anything."
+        "beyond. Widen the grid (--factors of muon_lab.sweep) before you claim anything."
     ]
 
 
