@@ -2,13 +2,15 @@
 
 import re
 import resource
-import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+LINUX = Path("/proc/self")
 # Dense bfloat16 FLOPs a second with float32 sums, from NVIDIA's data sheets of each chip (those
 # give twice as much "with sparsity"). The first name found in a device's own name counts.
 PEAKS = {
@@ -71,21 +73,26 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def forget_peak_memory(device: str) -> None:
-    """Let the peak of a GPU's memory begin anew; that of a process cannot."""
+    """Let the peak begin anew, where the system allows it (macOS does not, of a process)."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    elif LINUX.exists():
+        with suppress(OSError):
+            (LINUX / "clear_refs").write_text("5")  # proc(5): "reset the peak resident set size"
 
 
 def peak_memory(device: str) -> dict[str, Any]:
-    """Return the most memory held at once: on a GPU by tensors, else by the process since it began.
+    """Return the most memory held at once: by tensors on a GPU, else by the process as a whole.
 
-    The process counts whole: Python, torch and whatever a notebook did before.
+    The process is Python, torch, the corpus and whatever else a notebook holds.
     """
     if torch.device(device).type == "cuda":
         most = torch.cuda.max_memory_allocated(device)
         return {"peak_memory_bytes": most, "peak_memory_of": "device"}
-    unit = 1 if sys.platform == "darwin" else 1024
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if LINUX.exists():  # where getrusage begins with the peak of the program that started this one
+        (kibibytes,) = re.findall(r"VmHWM:\s*(\d+) kB", (LINUX / "status").read_text())
+        return {"peak_memory_bytes": 1024 * int(kibibytes), "peak_memory_of": "process"}
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes, on macOS
     return {"peak_memory_bytes": most, "peak_memory_of": "process"}
 
 

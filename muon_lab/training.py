@@ -4,9 +4,7 @@
 """
 
 import math
-import shlex
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from tqdm import tqdm
 
 from muon_lab.checkpoints import check_checkpoint, load_checkpoint_, save_checkpoint
 from muon_lab.clip import MuonClip
-from muon_lab.corpus import Corpus, batches, load_corpus, windows, xz_bits_per_byte
+from muon_lab.corpus import Corpus, batches, load_corpus, windows
 from muon_lab.device import compiled, now, parts_that_fit
 from muon_lab.faults import (
     Stopped,
@@ -34,10 +32,17 @@ from muon_lab.meters import costs, forget_peak_memory, gradient_norm
 from muon_lab.optimizers import lr_factor, make_optimizer
 from muon_lab.options import TrainConfig, parse
 from muon_lab.prefetch import Prefetch
-from muon_lab.runs import Run, here, processor
-from muon_lab.spectra import describe_spectra, spectra_of
+from muon_lab.reports import (
+    describe,
+    file_for,
+    how_to_go_on,
+    progress_line,
+    summary,
+    write_text,
+)
+from muon_lab.runs import Run
+from muon_lab.spectra import spectra_of
 
-PROMPT = b"def "
 Batches = Iterator[tuple[Tensor, Tensor]]  # inputs and targets, (batch, context) each
 
 
@@ -131,6 +136,7 @@ def ready(config: TrainConfig, checkpoint: str | Path | None, resume: bool) -> T
 
 def begin(config: TrainConfig) -> Training:
     """Load the text, and make a model and its optimizer from the seed."""
+    forget_peak_memory(config.device)
     corpus = load_corpus(config.corpus)
     torch.manual_seed(config.seed)
     model = GPT(config.model()).to(config.device)
@@ -203,7 +209,6 @@ def fit_(training: Training) -> None:
     config, model, optimizer = training.config, training.model, training.optimizer
     if not config.compile and torch.device(config.device).type != "cuda":
         return
-    forget_peak_memory(config.device)
     if config.compile:
         training.forward = compiled(model, config.device)
     batch = next(drawn_from(training))
@@ -259,80 +264,6 @@ def validate_(training: Training) -> None:
     check_validation(training)
     if training.step:
         training.note(spectrum_step=training.step, **spectra_of(model, training.optimizer))
-
-
-def write_text(model: GPT, count: int) -> str:
-    """Let the model go on from PROMPT for ``count`` bytes, always with the same dice."""
-    device = next(model.parameters()).device
-    prompt = torch.tensor([list(PROMPT)], device=device)
-    dice = torch.Generator(device).manual_seed(0)
-    written = model.generate(prompt, count, temperature=0.8, generator=dice)
-    text = bytes(written[0].tolist()).decode("utf-8", errors="replace")
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
-
-
-def describe(training: Training) -> dict[str, Any]:
-    """Say where and on what a run was made: its provenance."""
-    device, corpus = torch.device(training.config.device), training.corpus
-    cuda = device.type == "cuda"
-    cpu = f"{processor()}, torch threads: {torch.get_num_threads()}"
-    return (
-        here()
-        | training.adapted
-        | {
-            "torch": torch.__version__,
-            "device": torch.cuda.get_device_name(device) if cuda else cpu,
-            "command": training.config.command(),
-            "spectra": describe_spectra(training.model),
-            "corpus": {
-                "name": corpus.name,
-                "sha256": corpus.sha256,
-                "train_bytes": corpus.train.numel(),
-                "valid_bytes": corpus.valid.numel(),
-                "xz_bits_per_byte": round(xz_bits_per_byte(corpus.valid), 4),
-            },
-        }
-    )
-
-
-def progress_line(training: Training, about: dict[str, Any]) -> str:
-    """Put the last validation into words, beside what xz makes of the same text."""
-    loss, xz = training.curves["valid_loss"][-1], about["corpus"]["xz_bits_per_byte"]
-    return (
-        f"step {training.step:>5}: validation {loss:.3f} nats = {loss / math.log(2):.3f} bits a "
-        f"byte (xz -9: {xz:.3f}), {training.seconds:.1f} s of training"
-    )
-
-
-def summary(run: Run) -> str:
-    """Put a finished run into words."""
-    curves, corpus = run.curves, run.provenance["corpus"]
-    return (
-        f"{run.label}: validation loss {run.final_loss:.3f} nats a byte\n"
-        f"  = {run.bits_per_byte:.3f} bits a byte; xz -9 takes {corpus['xz_bits_per_byte']:.3f} "
-        "for the same held-out text\n"
-        f"  {curves['loss'].size} steps, {int(curves['valid_bytes'][-1]):,} bytes read of "
-        f"{corpus['train_bytes']:,}, {run.seconds:.1f} s on {run.provenance['device']}\n"
-        f"what it writes:\n{textwrap.indent(run.samples['after'], '  | ')}"
-    )
-
-
-def file_for(config: TrainConfig, path: Path, several: bool) -> Path:
-    """Name a run's file: ``path`` itself, or one inside it where it is a folder."""
-    if path.suffix == ".json" and not several:
-        return path
-    return path / "{optimizer}-{attention}-lr{lr:g}-seed{seed}.json".format(**vars(config))
-
-
-def how_to_go_on(checkpoint: Path | None, arguments: Sequence[str] | None) -> str:
-    """Write the command with which an interrupted run goes on, or say why there is none."""
-    if checkpoint is None:
-        return "without --checkpoint FILE nothing of it is kept"
-    if not checkpoint.is_file():
-        return "it had no step to keep: begin again"
-    words = sys.orig_argv if arguments is None else ["python", "-m", "muon_lab.training"]
-    words = [*words, *(arguments or ())]
-    return "go on with: " + shlex.join(words + ["--resume"] * ("--resume" not in words))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -58,20 +58,47 @@ def test_another_seed_is_another_run(config):
     assert first.curves["loss"][0] != second.curves["loss"][0]
 
 
-def test_two_micro_batches_make_the_step_of_one_twice_as_large(config, monkeypatch):
-    """Accumulating halves must give the whole batch's gradient, hence its loss curve."""
-    stream = training.batches
+@pytest.mark.parametrize("optimizer", ["adamw", "muonclip"])
+def test_a_batch_in_parts_has_the_loss_gradient_and_maxima_of_the_whole(config, optimizer):
+    """In float64, where rounding hides nothing."""
 
-    def halved(text, *, batch, **options):
-        for inputs, targets in stream(text, batch=2 * batch, **options):
-            yield inputs[:batch], targets[:batch]
-            yield inputs[batch:], targets[batch:]
+    def seen(parts):
+        state = begin(config(optimizer=optimizer, batch=8, accumulate=parts))
+        state.model.double()
+        loss = training.backward_(state, next(training.drawn_from(state)))
+        return loss, state.model.max_logits(), [p.grad for p in state.model.parameters()]
 
-    whole = quietly(config(optimizer="muon", batch=4))
-    monkeypatch.setattr(training, "batches", halved)
-    halves = quietly(config(optimizer="muon", batch=2, accumulate=2))
-    np.testing.assert_allclose(halves.curves["loss"], whole.curves["loss"], rtol=2e-3)
-    np.testing.assert_array_equal(halves.curves["valid_bytes"], whole.curves["valid_bytes"])
+    whole = seen(1)
+    for parts in (2, 4, 8):
+        torch.testing.assert_close(seen(parts), whole, rtol=1e-10, atol=1e-12)
+
+
+def test_runs_read_the_same_bytes_in_however_many_parts(config):
+    whole, parts = (quietly(config(accumulate=n, steps=6)).curves for n in (1, 4))
+    np.testing.assert_allclose(parts["loss"], whole["loss"], rtol=1e-4)
+    np.testing.assert_array_equal(parts["valid_bytes"], whole["valid_bytes"])
+    assert whole["valid_bytes"][-1] == 6 * 4 * 16
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_gradients_are_clipped_to_the_norm_and_recorded_before(config, parts):
+    plain, clipped = (
+        begin(config(clip_norm=norm, accumulate=parts, steps=4)) for norm in (None, 0.01)
+    )
+    for state in (plain, clipped):
+        training.train_step_(state, training.drawn_from(state))
+    assert plain.curves["grad_norm"] == clipped.curves["grad_norm"]
+    before, after = (training.gradient_norm(state.model).item() for state in (plain, clipped))
+    assert plain.curves["grad_norm"] == [before]
+    assert before > 0.01 and after == pytest.approx(0.01, rel=1e-3)
+    for p, q in zip(plain.model.parameters(), clipped.model.parameters(), strict=True):
+        torch.testing.assert_close(p.grad * after / before, q.grad, rtol=1e-4, atol=0)
+
+
+def test_a_norm_that_is_never_reached_clips_nothing(config):
+    plain, clipped = (quietly(config(clip_norm=norm)) for norm in (None, 1e6))
+    np.testing.assert_array_equal(plain.curves["loss"], clipped.curves["loss"])
+    assert plain.curves["grad_norm"].shape == (12,)
 
 
 def test_muon_gets_the_hidden_matrices_and_adamw_the_rest(config):
@@ -95,18 +122,42 @@ def test_every_group_follows_the_schedule(config, monkeypatch, optimizer):
             assert group["lr"] == pytest.approx(lr_factor(step, 20, "linear") * group["peak_lr"])
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant", "wsd"])
 def test_the_learning_rate_warms_up_and_stays_within_its_peak(schedule):
     factors = [lr_factor(step, 100, schedule) for step in range(100)]
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert all(0 < factor <= 1 for factor in factors)
-    last = {"linear": 1 / 95, "cosine": (math.pi / 95 / 2) ** 2, "constant": 1.0}[schedule]
+    last = {"linear": 1 / 95, "cosine": (math.pi / 95 / 2) ** 2, "constant": 1.0, "wsd": 1 / 20}[
+        schedule
+    ]
     assert factors[-1] == pytest.approx(last, rel=1e-3)
 
 
+def test_warm_up_then_stable_then_decay_over_the_last_fifth():
+    factors = [lr_factor(step, 100, "wsd", warm_up=0.1) for step in range(100)]
+    assert factors[:10] == pytest.approx([step / 10 for step in range(1, 11)])
+    assert set(factors[9:81]) == {1.0}
+    assert factors[80:] == pytest.approx([left / 20 for left in range(20, 0, -1)])
+
+
+@pytest.mark.parametrize("warm_up", [0.0, 0.05, 0.9, 1.0])
 @pytest.mark.parametrize("steps", [1, 2, 19])
-def test_the_shortest_runs_have_a_schedule_too(steps):
-    assert all(0 < lr_factor(step, steps, "linear") <= 1 for step in range(steps))
+@pytest.mark.parametrize("schedule", ["linear", "wsd"])
+def test_the_shortest_runs_have_a_schedule_too(schedule, steps, warm_up):
+    assert all(0 < lr_factor(step, steps, schedule, warm_up) <= 1 for step in range(steps))
+
+
+def test_without_a_warm_up_the_first_step_is_a_whole_one():
+    assert lr_factor(0, 100, "cosine", warm_up=0.0) == 1.0
+
+
+def test_the_configured_schedule_is_the_one_that_runs(config):
+    state = begin(config(schedule="wsd", warm_up=0.5, steps=4))
+    stream, rates = training.drawn_from(state), []
+    for _ in range(4):
+        training.train_step_(state, stream)
+        rates.append(state.optimizer.param_groups[0]["lr"] / state.config.lr)
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 1.0])
 
 
 def test_the_validation_loss_is_the_mean_over_all_windows(config):
