@@ -4,14 +4,13 @@ Is momentum nearly low-rank, and does Muon's update use the directions that are 
 read from the optimizer's state and the last step's gradients; nothing is changed, and no dice fall.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from muon_lab.orthogonalize import newton_schulz_fast
 
 QUANTILES = tuple(step / 10 for step in range(11))  # of the singular values, the smallest first
+SPECTRA = ("momentum_spectrum", "update_spectrum", "rare_share", "rare_share_momentum")
 PARTS = ("query", "query_content", "value", "output", "up", "down")
 
 
@@ -36,17 +35,19 @@ def spectra_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
 
     ``momentum_spectrum`` and ``update_spectrum`` (matrices, quantiles) are singular values over the
     largest; ``rare_share`` (matrices,) is the share of the update's energy ‖·‖² that lies in the
-    momentum's rare directions, and ``rare_share_momentum`` the momentum's own share there.
+    momentum's rare directions, and ``rare_share_momentum`` the momentum's own share there. Rare are
+    the singular vectors, on the matrix's smaller side, of values below the median one: about half
+    of all directions, so that an orthogonal update has a share of about a half.
     """
-    found: dict[str, list[Any]] = {
-        "momentum_spectrum": [], "update_spectrum": [], "rare_share": [], "rare_share_momentum": []
-    }  # fmt: skip
+    found = {name: [] for name in SPECTRA}
     for parameter in watched_matrices(model).values():
-        momentum, update = momentum_and_update(optimizer, parameter)
-        found["momentum_spectrum"].append(spectrum(momentum).tolist())
-        found["update_spectrum"].append(spectrum(update).tolist())
-        found["rare_share"].append(rare_share(momentum, update))
-        found["rare_share_momentum"].append(rare_share(momentum, momentum))
+        momentum, update = (wide(part) for part in momentum_and_update(optimizer, parameter))
+        U, S, _ = torch.linalg.svd(momentum, full_matrices=False)
+        rare = U[:, S.quantile(0.5) > S]  # (m, about m/2)
+        found["momentum_spectrum"].append(spectrum(S))
+        found["update_spectrum"].append(spectrum(torch.linalg.svdvals(update)))
+        found["rare_share"].append(share_within(rare, update))
+        found["rare_share_momentum"].append(share_within(rare, momentum))
     return found
 
 
@@ -74,30 +75,26 @@ def momentum_and_update(
     return momentum, newton_schulz_fast(ahead[None], *options)[0]
 
 
-def spectrum(matrix: Tensor) -> Tensor:
-    """Return the singular values at QUANTILES, over the largest; all 0 for a zero matrix.
+def wide(matrix: Tensor) -> Tensor:
+    """Return a matrix in float32, a tall one as its transpose: rows are then the smaller side."""
+    return (matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix).float()
 
-    >>> spectrum(torch.diag(torch.tensor([4.0, 2.0, 1.0])))[[0, 5, 10]].tolist()
+
+def spectrum(values: Tensor) -> list[float]:
+    """Return singular values at QUANTILES, over the largest; all 0 for those of a zero matrix.
+
+    >>> spectrum(torch.tensor([4.0, 2.0, 1.0]))[::5]
     [0.25, 0.5, 1.0]
     """
-    values = torch.linalg.svdvals(matrix.float())
     marks = torch.tensor(QUANTILES, device=values.device)
-    return (values / values.max().clamp(min=torch.finfo(values.dtype).tiny)).quantile(marks)
+    return (values / values.max().clamp(min=torch.finfo().tiny)).quantile(marks).tolist()
 
 
-def rare_share(momentum: Tensor, update: Tensor) -> float:
-    """Return how much of ‖update‖² lies along the momentum's rare directions.
+def share_within(directions: Tensor, matrix: Tensor) -> float:
+    """Return how much of a wide matrix's ‖·‖² lies along orthonormal columns (m, k); 0 if it is 0.
 
-    Those are its singular vectors, on the smaller side, of values below the median one; they span
-    about half of the space, so that an orthogonal update has a share of about a half.
-
-    >>> rare_share(torch.diag(torch.tensor([4.0, 2.0, 1.0, 0.5])), torch.eye(4))
-    0.5
+    >>> share_within(torch.eye(4)[:, 1:2], torch.eye(4))
+    0.25
     """
-    momentum, update = momentum.float(), update.float()
-    if momentum.shape[0] > momentum.shape[1]:
-        momentum, update = momentum.mT, update.mT
-    U, S, _ = torch.linalg.svd(momentum, full_matrices=False)
-    rare = U[:, S.quantile(0.5) > S]  # (m, about m/2)
-    whole = update.square().sum()
-    return ((rare.mT @ update).square().sum() / whole).item() if whole > 0 else 0.0
+    whole = matrix.square().sum()
+    return ((directions.mT @ matrix).square().sum() / whole).item() if whole > 0 else 0.0

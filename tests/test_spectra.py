@@ -4,22 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from muon_lab import training
+from muon_lab import spectra, training
 from muon_lab.muon import Muon
 from muon_lab.options import TrainConfig
 from muon_lab.orthogonalize import polar_factor
-from muon_lab.spectra import (
-    QUANTILES,
-    momentum_and_update,
-    rare_share,
-    spectra_of,
-    spectrum,
-    watched_matrices,
-)
+from muon_lab.spectra import QUANTILES, SPECTRA, momentum_and_update, spectra_of, watched_matrices
 from muon_lab.training import begin, stream_of, train_step_
 
 OPTIMIZERS = ["adamw", "muon", "muonclip"]
-CURVES = ("momentum_spectrum", "update_spectrum", "rare_share", "rare_share_momentum")
 
 
 def random_matrix(*values, shape, seed=0):
@@ -53,33 +45,51 @@ def test_five_matrices_of_the_middle_block_are_watched(config, attention, query)
     assert set(watched_matrices(model)) == {f"blocks.1.{part}.weight" for part in parts}
 
 
-def test_a_spectrum_is_relative_and_runs_from_the_smallest_value_to_the_largest():
-    values = [8.0, 4.0, 2.0, 1.0, 0.5, 0.25]
-    found = spectrum(random_matrix(*values, shape=(6, 9)))
-    wanted = np.quantile(np.array(values) / 8, QUANTILES)
-    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5)
+VALUES = [8.0, 4.0, 2.0, 1.0, 0.5, 0.25]
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Measure any momentum and update as if they were those of a model's one matrix."""
+
+    def measure(momentum, update):
+        monkeypatch.setattr(spectra, "watched_matrices", lambda model: {"one": None})
+        monkeypatch.setattr(spectra, "momentum_and_update", lambda *_: (momentum, update))
+        return {name: values[0] for name, values in spectra_of(None, None).items()}
+
+    return measure
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (9, 6), (6, 6)])
-def test_the_rare_share_counts_energy_along_the_smaller_half_of_the_directions(shape):
-    values = [8.0, 4.0, 2.0, 1.0, 0.5, 0.25]
-    momentum = random_matrix(*values, shape=shape)
-    own = sum(v**2 for v in values[3:]) / sum(v**2 for v in values)
-    assert rare_share(momentum, momentum) == pytest.approx(own, rel=1e-4)
-    assert rare_share(momentum, polar_factor(momentum)) == pytest.approx(0.5, abs=1e-5)
+def test_spectra_are_relative_and_run_from_the_smallest_value_to_the_largest(measured, shape):
+    momentum = random_matrix(*VALUES, shape=shape)
+    found = measured(momentum, 3 * momentum)
+    wanted = np.quantile(np.array(VALUES) / 8, QUANTILES)
+    np.testing.assert_allclose(found["momentum_spectrum"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(found["update_spectrum"], wanted, rtol=1e-5)
 
 
-def test_an_update_along_common_directions_alone_has_no_rare_share():
-    momentum = torch.diag(torch.tensor([4.0, 3.0, 2.0, 1.0]))
-    common, rare = (torch.zeros(4, 4) for _ in range(2))
-    common[0, 3], rare[3, 0] = 5.0, 5.0
-    assert (rare_share(momentum, common), rare_share(momentum, rare)) == (0.0, 1.0)
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (6, 6)])
+def test_the_rare_share_counts_energy_along_the_smaller_half_of_the_directions(measured, shape):
+    momentum = random_matrix(*VALUES, shape=shape)
+    found = measured(momentum, polar_factor(momentum))
+    own = sum(v**2 for v in VALUES[3:]) / sum(v**2 for v in VALUES)
+    assert found["rare_share_momentum"] == pytest.approx(own, rel=1e-4)
+    assert found["rare_share"] == pytest.approx(0.5, abs=1e-5)
 
 
-def test_a_zero_matrix_gives_zeros_and_no_nan():
-    zero = torch.zeros(4, 6)
-    assert spectrum(zero).tolist() == [0.0] * len(QUANTILES)
-    assert rare_share(zero, zero) == 0.0
+@pytest.mark.parametrize(("row", "share"), [(0, 0.0), (3, 1.0)])
+def test_an_update_along_one_direction_is_all_common_or_all_rare(measured, row, share):
+    update = torch.zeros(4, 6)
+    update[row, 2] = 5.0
+    momentum = torch.diag(torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0, 0.0]))[:4]
+    assert measured(momentum, update)["rare_share"] == share
+
+
+def test_a_zero_matrix_gives_zeros_and_no_nan(measured):
+    found = measured(torch.zeros(4, 6), torch.zeros(4, 6))
+    assert found["momentum_spectrum"] == found["update_spectrum"] == [0.0] * len(QUANTILES)
+    assert found["rare_share"] == found["rare_share_momentum"] == 0.0
 
 
 def test_before_a_step_there_is_no_momentum_and_asking_leaves_no_trace(config):
@@ -139,7 +149,7 @@ def test_a_run_with_spectra_is_the_run_without(config, monkeypatch, optimizer):
     for name in plain.curves.keys() - {"valid_seconds"}:
         np.testing.assert_array_equal(run.curves[name], plain.curves[name])
     assert run.samples == plain.samples
-    assert set(CURVES) <= run.curves.keys() - plain.curves.keys()
+    assert set(SPECTRA) <= run.curves.keys() - plain.curves.keys()
 
 
 def test_the_record_holds_spectra_of_every_validation_after_the_first(config):
@@ -147,7 +157,7 @@ def test_the_record_holds_spectra_of_every_validation_after_the_first(config):
     about = run.provenance["spectra"]
     assert run.curves["spectrum_step"].tolist() == [4, 8, 12]
     assert about["quantiles"] == list(QUANTILES)
-    for name in CURVES:
+    for name in SPECTRA:
         deep = (len(QUANTILES),) * name.endswith("spectrum")
         assert run.curves[name].shape == (3, len(about["matrices"]), *deep)
         assert run.curves[name].min() >= 0 and run.curves[name].max() <= 1
