@@ -1,0 +1,102 @@
+"""The fast ways that only a GPU has, each against the readable way that it stands for.
+
+``pytest -m gpu`` runs them; on a machine without CUDA they are skipped.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from muon_lab.meters import gradient_norm, peak_flops
+from muon_lab.options import TrainConfig
+from muon_lab.training import backward_, begin, fit_, stream_of, train
+from tests.assertions import assert_close
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA"),
+]
+SMALL = {
+    "device": "cuda", "layers": 2, "width": 128, "heads": 2, "context": 128, "batch": 8,
+    "steps": 8, "valid_every": 4, "valid_windows": 8, "sample": 8,
+}  # fmt: skip
+PLAIN = {"precision": "float32", "compile": False}
+FAST = {"precision": "bfloat16", "compile": True}
+
+
+def loss_and_gradient(**options):
+    state = begin(TrainConfig(**SMALL, **options))
+    fit_(state)
+    with stream_of(state) as stream:  # pinned, and copied without waiting
+        loss = backward_(state, next(stream))
+    return loss, state.model
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muonclip"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_bfloat16_and_compiling_keep_loss_and_gradient(optimizer, parts):
+    """Bfloat16 has 8 bits: each gradient must point the same way, and be about as long."""
+    shared = {"optimizer": optimizer, "accumulate": parts}
+    loss, plain = loss_and_gradient(**shared, **PLAIN)
+    fast_loss, fast = loss_and_gradient(**shared, **FAST)
+    assert_close(fast_loss, loss, rtol=5e-3)
+    assert_close(gradient_norm(fast), gradient_norm(plain), rtol=0.05)
+    for p, q in zip(plain.parameters(), fast.parameters(), strict=True):
+        cosine = torch.cosine_similarity(p.grad.flatten(), q.grad.flatten(), dim=0)
+        assert cosine.item() > 0.98
+    if optimizer == "muonclip":
+        assert_close(fast.max_logits(), plain.max_logits(), rtol=0.05, atol=0.05)
+
+
+def test_compiling_alone_keeps_the_losses_of_a_run():
+    runs = [
+        train(TrainConfig(**SMALL, precision="float32", compile=on), progress=False)
+        for on in (True, False)
+    ]
+    for name in ("loss", "valid_loss"):
+        np.testing.assert_allclose(runs[0].curves[name], runs[1].curves[name], rtol=2e-3)
+
+
+def test_fused_adamw_is_adamw():
+    params = [
+        [torch.nn.Parameter(torch.ones(64, 32, device="cuda")) for _ in range(3)] for _ in range(2)
+    ]
+    rules = [
+        torch.optim.AdamW(each, lr=0.1, weight_decay=0.1, fused=fused, foreach=False)
+        for each, fused in zip(params, (True, False), strict=True)
+    ]
+    dice = torch.Generator("cuda").manual_seed(0)
+    for _ in range(5):
+        for pair in zip(*params, strict=True):
+            grad = torch.randn(64, 32, device="cuda", generator=dice)
+            for p in pair:
+                p.grad = grad.clone()
+        for rule in rules:
+            rule.step()
+    for fused, plain in zip(*params, strict=True):
+        assert_close(fused, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_gpu_with_little_memory_reads_a_batch_in_parts():
+    """Half of what a step of this batch takes must do, in more parts, for the same losses."""
+    options = SMALL | PLAIN | {"width": 512, "batch": 64, "context": 512, "steps": 2}
+    whole = train(TrainConfig(**options), progress=False)
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    try:
+        torch.cuda.set_per_process_memory_fraction(0.5 * whole.costs["peak_memory_bytes"] / total)
+        parts = train(TrainConfig(**options), progress=False)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert whole.config["accumulate"] == 1 and parts.config["accumulate"] > 1
+    assert parts.provenance["accumulate"].startswith("raised from 1 to ")
+    np.testing.assert_allclose(parts.curves["loss"], whole.curves["loss"], rtol=2e-3)
+
+
+def test_the_meters_speak_of_the_gpu():
+    run = train(TrainConfig(**SMALL, **FAST, optimizer="muon"), progress=False)
+    assert run.costs["peak_memory_of"] == "device"
+    assert run.costs["peak_memory_bytes"] > sum(run.costs["state_bytes"].values())
+    known = peak_flops(run.provenance["device"], "bfloat16") is not None
+    used = run.costs["model_flops_utilisation"]
+    assert (0 < used < 1) if known else used is None
