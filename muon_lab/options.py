@@ -192,13 +192,8 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def parse(arguments: Sequence[str] | None = None) -> tuple[list[TrainConfig], argparse.Namespace]:
-    """Read a command line: one configuration for each learning rate and seed, and the files.
-
-    >>> configs, _ = parse(["--lr", "0.01", "0.02", "--seed", "0", "1", "2"])
-    >>> [(config.lr, config.seed) for config in configs][:4]
-    [(0.01, 0), (0.01, 1), (0.01, 2), (0.02, 0)]
-    """
+def _parser() -> argparse.ArgumentParser:
+    """Make an option of every field of TrainConfig, and those that say which files to keep."""
     parser = argparse.ArgumentParser(
         prog="python -m muon_lab.training", description="Train a byte-level GPT."
     )
@@ -219,6 +214,17 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[list[TrainConfig], ar
         "--checkpoint-every", type=int, help="steps between checkpoints (default: validations)"
     )
     parser.add_argument("--resume", action="store_true", help="go on from --checkpoint")
+    return parser
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[list[TrainConfig], argparse.Namespace]:
+    """Read a command line: one configuration for each learning rate and seed, and the files.
+
+    >>> configs, _ = parse(["--lr", "0.01", "0.02", "--seed", "0", "1", "2"])
+    >>> [(config.lr, config.seed) for config in configs][:4]
+    [(0.01, 0), (0.01, 1), (0.01, 2), (0.02, 0)]
+    """
+    parser = _parser()
     given = parser.parse_args(arguments)
     common = {f.name: getattr(given, f.name) for f in fields(TrainConfig)}
     pairs = [{"lr": lr, "seed": seed} for lr in given.lr for seed in given.seed]

@@ -112,8 +112,14 @@ def train(
                 save_checkpoint(training, checkpoint)
             if stop:
                 raise Stopped(training.step, config.steps, stop[0])
+    return record(training, about)
+
+
+def record(training: Training, about: dict[str, Any]) -> Run:
+    """Let the trained model write, and return the record of its training."""
+    config = training.config
     training.samples["after"] = write_text(training.model, config.sample)
-    asked = asdict(training.config) | {"corpus": config.corpus and training.corpus.name}
+    asked = asdict(config) | {"corpus": config.corpus and training.corpus.name}
     spent = costs(training, about["device"])
     return Run(asked, about, training.curves, training.samples, spent)
 
