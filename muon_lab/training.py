@@ -19,27 +19,14 @@ from muon_lab.checkpoints import check_checkpoint, load_checkpoint_, save_checkp
 from muon_lab.clip import MuonClip
 from muon_lab.corpus import Corpus, batches, load_corpus, windows
 from muon_lab.device import compiled, now, parts_that_fit
-from muon_lab.faults import (
-    Stopped,
-    check_finite,
-    check_validation,
-    memory_explained,
-    signals_noted,
-)
+from muon_lab.faults import Stopped, check_finite, check_validation, memory_explained, signals_noted
 from muon_lab.files import check_writable
 from muon_lab.gpt import GPT
 from muon_lab.meters import costs, forget_peak_memory, gradient_norm
 from muon_lab.optimizers import lr_factor, make_optimizer
 from muon_lab.options import TrainConfig, parse
 from muon_lab.prefetch import Prefetch
-from muon_lab.reports import (
-    describe,
-    file_for,
-    how_to_go_on,
-    progress_line,
-    summary,
-    write_text,
-)
+from muon_lab.reports import describe, file_for, how_to_go_on, progress_line, summary, write_text
 from muon_lab.runs import Run
 from muon_lab.spectra import spectra_of
 
