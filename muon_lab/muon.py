@@ -1,19 +1,22 @@
 """Muon for torch: momentum, made orthogonal matrix by matrix; AdamW for everything else.
 
 The rule is `muon_update_`, a function of tensors. The class `Muon` keeps the state, and hands that
-function parameters of one shape at a time, so that they are orthogonalized together as a stack.
+function parameters of one shape at a time, so that they are orthogonalized together as a stack; on
+a CPU every core takes such stacks of its own.
 `split_parameters` (in `split`) says which parameters of a model are matrices to orthogonalize.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from muon_lab.cores import side_by_side
 from muon_lab.orthogonalize import newton_schulz_fast
 from muon_lab.polynomials import JORDAN, AnySchedule, resolve
 from muon_lab.split import split_parameters
@@ -21,8 +24,8 @@ from muon_lab.split import split_parameters
 __all__ = ["Muon", "matrix_shape", "muon_update_", "split_parameters", "update_scale"]
 
 Scale = Literal["original", "match_rms_adamw", "spectral_unclamped"]
-# Numbers stepped at once: what fills a CPU's caches, and elsewhere what bounds the memory it takes.
-STACK = {"cpu": 2**20, "elsewhere": 2**26}
+# Numbers stepped at once: what a CPU core's cache holds; elsewhere, what bounds the memory.
+STACK = {"cpu": 2**17, "elsewhere": 2**26}
 
 
 def muon_update_(
@@ -151,22 +154,27 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _step_muon(self, params: list[Tensor], group: dict) -> None:
-        rule = {k: group[k] for k in ("weight_decay", "momentum", "nesterov")}
-        for bucket in _same_shaped(params):
-            shape = matrix_shape(bucket[0].shape, group["kernels"], group["heads"])
-            states = [self.state[p] for p in bucket]
-            for p, state in zip(bucket, states, strict=True):
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(p.grad)
-            muon_update_(
-                bucket,
-                [-p.grad if group["maximize"] else p.grad for p in bucket],
-                [state["momentum_buffer"] for state in states],
-                lr=float(group["lr"]),
-                scale=update_scale(*shape[-2:], group["adjust_lr_fn"]),
-                orthogonalize=lambda stack, shape=shape: _in_shape(stack, shape, group),
-                **rule,
-            )
+        pieces = [partial(self._step_alike, alike, group) for alike in _same_shaped(params)]
+        if all(p.is_cpu for p in params):
+            return side_by_side(pieces)
+        for piece in pieces:
+            piece()
+
+    def _step_alike(self, params: list[Tensor], group: dict) -> None:
+        shape = matrix_shape(params[0].shape, group["kernels"], group["heads"])
+        states = [self.state[p] for p in params]
+        for p, state in zip(params, states, strict=True):
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(p.grad)
+        muon_update_(
+            params,
+            [-p.grad if group["maximize"] else p.grad for p in params],
+            [state["momentum_buffer"] for state in states],
+            lr=float(group["lr"]),
+            scale=update_scale(*shape[-2:], group["adjust_lr_fn"]),
+            orthogonalize=partial(_in_shape, shape=shape, group=group),
+            **{option: group[option] for option in ("weight_decay", "momentum", "nesterov")},
+        )
 
     def _step_adamw(self, params: list[Tensor], group: dict) -> None:
         states = [self.state[p] for p in params]
