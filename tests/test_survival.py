@@ -2,7 +2,7 @@
 
 Equal means: every weight, every number of the optimizer's state, every recorded number and text.
 Left out are the seconds, which are the clock's (``valid_seconds``, ``costs``), and the provenance
-that tells one process from another: date and command.
+that tells one process from another: date, command and commit.
 """
 
 import json
@@ -22,7 +22,7 @@ import torch
 OPTIMIZERS = ("adamw", "muon", "muonclip")
 STEPS = 150
 CLOCK = {"seconds", "optimizer_seconds", "valid_seconds"}
-OWN = {"date", "command"}
+OWN = {"date", "command", "commit"}  # the last changes where somebody works on the lab meanwhile
 PATIENCE = 120  # seconds; what waits longer than this waits for nothing
 
 
