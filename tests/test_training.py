@@ -47,6 +47,20 @@ def test_a_run_repeats_itself_exactly(config):
     assert first.samples == second.samples
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "losses"),
+    [
+        ("adamw", [5.54855, 4.86553, 4.5028, 4.35824]),
+        ("muon", [5.54855, 4.94341, 4.54865, 4.39318]),
+        ("muonclip", [5.54855, 4.94341, 4.5487, 4.39332]),
+    ],
+)
+def test_a_seed_gives_what_it_gave_when_runs_were_recorded(book, optimizer, losses):
+    """Batches, model and schedule of a seed must stay: recorded runs are compared with new ones."""
+    run = quietly(TrainConfig(preset="tiny", optimizer=optimizer, corpus=book))
+    np.testing.assert_allclose(run.curves["valid_loss"], losses, rtol=1e-3)
+
+
 def test_optimizers_start_from_the_same_model_and_the_same_batch(config):
     runs = [quietly(config(optimizer=name, steps=2)) for name in ("adamw", "muon")]
     assert runs[0].curves["loss"][0] == runs[1].curves["loss"][0]
