@@ -7,6 +7,7 @@ import ast
 import base64
 import importlib
 import io
+import re
 from pathlib import Path
 
 import nbformat
@@ -69,6 +70,17 @@ def test_a_notebook_asks_each_of_its_exercises_once(path):
     starters = [exercise.starter for exercise in exercises_of(path).values()]
     asked = [source for source in sources if checked(source)]
     assert sorted(asked) == sorted(starters)
+
+
+@each_notebook
+def test_each_exercise_is_asked_in_words_before_its_cell(path):
+    number, pairs = None, []
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            number = [number, *re.findall(r"\*\*Exercise (\d+)", cell.source)][-1]
+        elif asked := checked(cell.source):
+            pairs.append((asked.split(".")[1], f"q{number}"))
+    assert pairs == [(name, name) for name in exercises_of(path)]
 
 
 @each_notebook

@@ -303,30 +303,10 @@ q6 = Exercise(
 
 
 q7 = Exercise(
-    question="Which line of `faulty` makes this optimizer's memory wrong?",
-    reference=3,
-    starter="line = ____  # 1, 2, 3 or 4\ne05.q7.check(line)",
-    observe=itself,
-    tolerance=1e-9,
-    hints=[
-        "Print the buffer before and after. Its norm tells.",
-        "When does `astype(..., copy=False)` make a new array, and when does it hand back the old?",
-        "Line 2 may give the buffer another name. Which line then writes to it?",
-    ],
-    mistakes=[
-        Mistake(1, "Line 1 is the average, and it is meant to be written in place."),
-        Mistake(2, "Line 2 lays the trap: no copy where the dtype is right already. Who writes?"),
-        Mistake(4, "Line 4 makes a new array at each step and writes to none that it was given."),
-    ],
-    because="Dividing in place writes through the second name. `x = x / norm` mends it.",
-)
-
-
-q8 = Exercise(
     question="How many bytes does Muon remember for a float32 matrix of 3072 × 768?",
     reference=3072 * 768 * 4,
-    starter="size = ____  # a product will do\ne05.q8.check(size)",
-    filled="size = 3072 * 768 * 4\ne05.q8.check(size)",
+    starter="size = ____  # a product will do\ne05.q7.check(size)",
+    filled="size = 3072 * 768 * 4\ne05.q7.check(size)",
     observe=itself,
     tolerance=1e-9,
     hints=[
@@ -341,4 +321,24 @@ q8 = Exercise(
         ),
     ],
     because="9.4 MB, half of what AdamW keeps.",
+)
+
+
+q8 = Exercise(
+    question="Which line of `faulty` makes this optimizer's memory wrong?",
+    reference=3,
+    starter="line = ____  # 1, 2, 3 or 4\ne05.q8.check(line)",
+    observe=itself,
+    tolerance=1e-9,
+    hints=[
+        "Print the buffer before and after. Its norm tells.",
+        "When does `astype(..., copy=False)` make a new array, and when does it hand back the old?",
+        "Line 2 may give the buffer another name. Which line then writes to it?",
+    ],
+    mistakes=[
+        Mistake(1, "Line 1 is the average, and it is meant to be written in place."),
+        Mistake(2, "Line 2 lays the trap: no copy where the dtype is right already. Who writes?"),
+        Mistake(4, "Line 4 makes a new array at each step and writes to none that it was given."),
+    ],
+    because="Dividing in place writes through the second name. `x = x / norm` mends it.",
 )
