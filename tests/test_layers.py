@@ -39,8 +39,8 @@ MAY_IMPORT = GROUND | {
     "spectra": "orthogonalize",
     "faults": "",
     "reports": "corpus gpt options runs spectra",
-    "training": "gpt muon clip corpus runs options checkpoints spectra faults files device prefetch "
-    "meters optimizers reports",
+    "training": "gpt muon clip corpus runs options checkpoints spectra faults files device "
+    "prefetch meters optimizers reports",
     "sweep": "corpus runs options training",
     "plots": "polynomials runs",
 }
