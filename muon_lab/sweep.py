@@ -63,7 +63,8 @@ def sweep(
     names = {run.config["optimizer"] for run in runs}
     bests = [best_of(runs, name).runs[0] for name in grids if name in names]
     chosen = [config for config in first if any(_is(config, run) for run in bests)]
-    more = [replace(config, seed=seed) for config in chosen for seed in seeds[1:]]
+    # In turns, so that a machine which slows down for a while slows all of them.
+    more = [replace(config, seed=seed) for seed in seeds[1:] for config in chosen]
     return runs + (record(more, folder, jobs, runner) if more else [])
 
 

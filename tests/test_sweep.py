@@ -51,7 +51,7 @@ def test_the_grid_runs_on_the_first_seed_and_the_best_on_every_seed(tmp_path, ru
     runs = sweep(grids(("adamw", "muon")), [5, 6, 7], tmp_path, runner=runner)
     assert len(runs) == len(runner.asked) == 2 * (6 + 2)
     assert [name for name in runner.asked if "seed5" not in name] == [
-        f"{name}-lr0.003-decay0.1-seed{seed}.json" for name in ("adamw", "muon") for seed in (6, 7)
+        f"{name}-lr0.003-decay0.1-seed{seed}.json" for seed in (6, 7) for name in ("adamw", "muon")
     ]
     assert sorted(runner.asked) == sorted(path.name for path in tmp_path.iterdir())
 
