@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from example_runs import make_run
 
 from muon_lab.comparison import best_of, compare
+from muon_lab.records import load_all
+
+RECORDED = Path(__file__).parent.parent / "data" / "runs" / "cpu"
 
 
 def three(losses, **options):
@@ -102,3 +107,14 @@ def test_the_best_is_picked_by_the_first_seed_and_keeps_its_other_seeds():
 def test_a_best_at_the_grids_edge_says_so(losses, at_edge):
     grid = {(lr, 0, 0): loss for lr, loss in enumerate(losses, start=1)}
     assert best_of(swept(grid), "muon").at_edge is at_edge
+
+
+def test_the_recorded_sweep_is_fair_and_its_bests_lie_inside_the_grid():
+    recorded = load_all(RECORDED)
+    bests = [best_of(recorded, name) for name in ("adamw", "muon", "muonclip")]
+    assert [len(best.tried) for best in bests] == [10, 10, 10]
+    assert not any(best.at_edge for best in bests)
+    assert [[run.config["seed"] for run in best.runs] for best in bests] == [[0, 1, 2]] * 3
+    result = compare(bests[0].runs, bests[1].runs)
+    assert result.verdict == "the challenger wins"
+    assert result.seconds.verdict == "the challenger needs less"
