@@ -181,8 +181,9 @@ def draw_spectra(run: Run, ax: Axes, matrix: int = 0, at: int = -1) -> Axes:
     larger = 1 - np.array(run.provenance["spectra"]["quantiles"])
     name, color = OPTIMIZERS[run.config["optimizer"]]
     for kind, style in RULES.items():
-        values = run.curves[f"{kind}_spectrum"][at, matrix]  # (quantiles,)
-        ax.plot(larger, values, style, color=color, linewidth=1.8, label=f"{name}'s {kind}")
+        values = run.curves[f"{kind}_spectrum"][at, matrix]  # (quantiles,), the least first
+        shown = {"color": color, "linewidth": 1.8, "label": f"{name}'s {kind}"}
+        ax.plot(larger[::-1], values[::-1], style, **shown)
     ax.set(xlabel="share of singular values that are larger", ylabel="singular value / largest")
     ax.set(yscale="log")
     return name_lines(_plain(ax))

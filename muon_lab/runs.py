@@ -15,7 +15,7 @@ from muon_lab.records import Run, here, load, load_all, processor
 
 __all__ = [
     "Best", "Comparison", "Reach", "Run", "best_of", "compare", "here", "listing", "load",
-    "load_all", "processor", "report",
+    "load_all", "processor", "report", "verdicts",
 ]  # fmt: skip
 RECORDED = Path(__file__).parent.parent / "data" / "runs"
 ORDER = ("adamw", "muon", "muonclip")  # the first that is there is the baseline
@@ -102,18 +102,18 @@ def verdicts(baseline: str, challenger: str, result: Comparison) -> str:
     errors = f" = {abs(result.gap) / result.error:.1f} standard errors" if result.error else ""
     lines = [
         f"{challenger} against {baseline}: gap {result.gap:+.4f} nats a byte{errors}: "
-        f"{_named(result.verdict, baseline, challenger)}"
+        f"{_named(result.verdict, baseline, challenger)}",
+        f"  to the loss at which {baseline} ended, it takes so many times what {challenger} takes:",
     ]
     for axis in ("bytes", "steps", "seconds"):
         reach: Reach | None = getattr(result, axis)
         if reach is None:
-            lines.append(f"  {axis}: not compared, the devices differ")
+            lines.append(f"  {axis:8} not compared, the devices differ")
             continue
         spread = "" if reach.spread is None else f" ± {reach.spread:.2f}"
-        mean_ = "-" if reach.factor is None else f"{reach.factor:.2f}{spread} times"
+        factor = "-" if reach.factor is None else f"{reach.factor:.2f}{spread}"
         lines.append(
-            f"  {axis} to equal loss: {baseline} takes {mean_} what {challenger} takes "
-            f"(each seed: {_each(reach.factors, '.2f')}): "
+            f"  {axis:8} {factor} (each seed {_each(reach.factors, '.2f')}): "
             f"{_named(reach.verdict, baseline, challenger)}"
         )
     return "\n".join(lines)

@@ -144,8 +144,9 @@ def test_the_spectra_of_momentum_and_update_begin_with_the_largest_value(ax):
     run = example_runs.make_run(optimizer="muon")
     draw_spectra(run, ax, matrix=1)
     for line, kind in zip(ax.lines, ("momentum", "update"), strict=True):
-        np.testing.assert_array_equal(line.get_xdata(), [1, 0.5, 0])
-        np.testing.assert_array_equal(line.get_ydata(), run.curves[f"{kind}_spectrum"][-1, 1])
+        np.testing.assert_array_equal(line.get_xdata(), [0, 0.5, 1])
+        values = run.curves[f"{kind}_spectrum"][-1, 1]
+        np.testing.assert_array_equal(line.get_ydata(), values[::-1])
     assert sorted(texts(ax)) == ["Muon's momentum", "Muon's update"]
 
 

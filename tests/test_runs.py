@@ -40,7 +40,7 @@ def test_the_report_shows_every_seeds_number_and_the_winner():
     assert row(text, "steps to adamw's loss") == ["10 10", "7 7"]
     assert row(text, "optimizer's share of a step, %") == ["100.0 100.0", "25.0 25.0"]
     assert "muon against adamw: gap +1.0000 nats a byte" in text and ": muon wins" in text
-    assert "each seed: 1.50 1.50" in text
+    assert "bytes    1.50 ± 0.00 (each seed 1.50 1.50): muon needs less" in text
 
 
 def test_what_was_not_recorded_is_said():

@@ -181,3 +181,115 @@ e07.q4.check(standard_errors)""",
     ],
     because="Beyond three of them the gap is hardly luck; below, more seeds or no claim.",
 )
+
+
+def seconds_factor(steps_factor, adamw_share, muon_share):
+    ratio = (1 - adamw_share) / (1 - muon_share)
+    return steps_factor / ratio
+
+
+q5 = Exercise(
+    question="How many times as many seconds does AdamW take to the same loss?",
+    reference=seconds_factor,
+    cases=[(1.75, 0.05, 0.25), (1.4, 0.1, 0.4), (1.1, 0.02, 0.3)],
+    starter="""\
+def seconds_factor(steps_factor, adamw_share, muon_share):
+    ratio = ____  # a step of Muon takes so many times as long as one of AdamW
+    return steps_factor / ratio
+
+
+e07.q5.check(seconds_factor)""",
+    hints=[
+        "What is not optimizer is forward and backward pass, and takes both the same time.",
+        "If the optimizer has the share s of a step, forward and backward have 1 - s of it.",
+        "So a step takes 1 / (1 - s) times as long as forward and backward alone.",
+    ],
+    mistakes=[
+        Mistake(
+            lambda steps_factor, adamw_share, muon_share: steps_factor / (muon_share / adamw_share),
+            "That is the ratio of the optimizers' seconds alone. A step is forward and backward "
+            "too.",
+        ),
+        Mistake(
+            lambda steps_factor, adamw_share, muon_share: (
+                steps_factor / ((1 - muon_share) / (1 - adamw_share))
+            ),
+            "Upside down: the larger Muon's share, the longer its step.",
+        ),
+        Mistake(
+            lambda steps_factor, adamw_share, muon_share: (
+                steps_factor / (1 + muon_share - adamw_share)
+            ),
+            "The shares are of steps of different lengths, so they cannot be subtracted.",
+        ),
+    ],
+    because="Fewer steps are worth no more than what each of them costs.",
+)
+
+
+def rare_share(momentum, update):
+    U, sigma, _ = np.linalg.svd(momentum, full_matrices=False)
+    middle = np.median(sigma)
+    rare = U[:, sigma < middle]
+    return np.sum((rare.T @ update) ** 2) / np.sum(update**2)
+
+
+def rare_on_the_right(momentum, update):
+    _, sigma, Vh = np.linalg.svd(momentum, full_matrices=False)
+    middle = np.median(sigma)
+    return np.sum((update @ Vh[sigma < middle].T) ** 2) / np.sum(update**2)
+
+
+def frequent_share(momentum, update):
+    U, sigma, _ = np.linalg.svd(momentum, full_matrices=False)
+    middle = np.median(sigma)
+    return np.sum((U[:, sigma > middle].T @ update) ** 2) / np.sum(update**2)
+
+
+def rare_length(momentum, update):
+    return np.sqrt(rare_share(momentum, update))
+
+
+def rare_of_the_momentum(momentum, update):
+    return rare_share(momentum, momentum)
+
+
+_random = np.random.default_rng(0)
+
+q6 = Exercise(
+    question="What share of an update's energy lies in the rare directions of the momentum?",
+    reference=rare_share,
+    cases=[
+        (_random.normal(size=(6, 6)) * np.arange(1, 7), _random.normal(size=(6, 6))),
+        (_random.normal(size=(4, 9)), _random.normal(size=(4, 9))),
+    ],
+    starter="""\
+def rare_share(momentum, update):
+    U, sigma, _ = np.linalg.svd(momentum, full_matrices=False)
+    middle = np.median(sigma)
+    rare = ____  # the columns of U whose singular values lie below the middle one
+    return ____  # the update's energy along them, over all of its energy
+
+
+e07.q6.check(rare_share)""",
+    hints=[
+        "sigma < middle says which; column i of U belongs to value i of sigma.",
+        "rare.T @ update is what the update has along those columns.",
+        "Energy is the sum of squares: np.sum((rare.T @ update) ** 2) / np.sum(update**2).",
+    ],
+    mistakes=[
+        Mistake(
+            rare_on_the_right,
+            "Those are rows of Vh, the directions of the input. Here the output side is asked for.",
+        ),
+        Mistake(
+            frequent_share, "Those are the frequent directions: the rare have the small values."
+        ),
+        Mistake(rare_length, "That is a ratio of lengths. Energy is the sum of squares."),
+        Mistake(
+            rare_of_the_momentum,
+            "That is the momentum's own share. The directions are its; the energy is the update's.",
+        ),
+    ],
+    because="An orthogonal update has half of its energy there, since half of the directions are.",
+)
