@@ -2,8 +2,9 @@
 
 torch shares out each operation among the cores, and at its end waits for the slowest: some 40 µs a
 time, and more where other programs run. Pieces that need nothing of each other spare all of that,
-and each core finds in its own cache what it has just written. A piece runs on one thread, so its
-result does not depend on how many there are.
+and each core finds in its own cache what it has just written. Pieces should take milliseconds: for
+less, torch's own threads are in the way, which wait for their next share by spinning. A piece runs
+on one thread, so its result does not depend on how many there are.
 """
 
 import os

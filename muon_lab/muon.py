@@ -1,8 +1,7 @@
 """Muon for torch: momentum, made orthogonal matrix by matrix; AdamW for everything else.
 
 The rule is `muon_update_`, a function of tensors. The class `Muon` keeps the state, and hands that
-function parameters of one shape at a time, so that they are orthogonalized together as a stack; on
-a CPU every core takes such stacks of its own.
+function parameters of one shape at a time, so that they are orthogonalized together as a stack.
 `split_parameters` (in `split`) says which parameters of a model are matrices to orthogonalize.
 """
 
@@ -24,8 +23,9 @@ from muon_lab.split import split_parameters
 __all__ = ["Muon", "matrix_shape", "muon_update_", "split_parameters", "update_scale"]
 
 Scale = Literal["original", "match_rms_adamw", "spectral_unclamped"]
-# Numbers stepped at once: what a CPU core's cache holds; elsewhere, what bounds the memory.
-STACK = {"cpu": 2**17, "elsewhere": 2**26}
+# Numbers stepped at once: what fills a CPU's caches, and elsewhere what bounds the memory it takes.
+STACK = {"cpu": 2**20, "elsewhere": 2**26}
+LARGE = 2**18  # numbers; matrices of so many take long enough for a core to have some of its own
 
 
 def muon_update_(
@@ -154,11 +154,13 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _step_muon(self, params: list[Tensor], group: dict) -> None:
-        pieces = [partial(self._step_alike, alike, group) for alike in _same_shaped(params)]
-        if all(p.is_cpu for p in params):
-            return side_by_side(pieces)
-        for piece in pieces:
-            piece()
+        large = []
+        for alike in _same_shaped(params):
+            if alike[0].is_cpu and alike[0].numel() >= LARGE:
+                large.append(partial(self._step_alike, alike, group))
+            else:
+                self._step_alike(alike, group)
+        side_by_side(large)
 
     def _step_alike(self, params: list[Tensor], group: dict) -> None:
         shape = matrix_shape(params[0].shape, group["kernels"], group["heads"])

@@ -5,7 +5,7 @@ gets near it with matrix products. Every function takes NumPy arrays and torch t
 (..., m, n), never writes to its argument, and returns the argument's shape and dtype.
 """
 
-from functools import cache, partial
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -210,11 +210,12 @@ def _normalised(matrix, eps, norm_factor, dtype=None):
 
 
 def _norm(matrix, xp):
-    """Return Frobenius norms (..., 1, 1). Squares of 1e30 overflow, those of 1e30 / 1e30 do not."""
-    norm = partial(xp.linalg.vector_norm, axis=(-2, -1), keepdims=True)
-    x = _at_least_single(matrix)
-    largest = norm(x, ord=np.inf)
-    return norm(x / (largest + (largest == 0))) * largest
+    """Return Frobenius norms (..., 1, 1), summed in double: squares of 1e30 overflow in single."""
+    if xp is np:
+        return np.linalg.norm(matrix.astype(np.float64), axis=(-2, -1), keepdims=True)
+    wide = xp.float32 if matrix.device.type == "mps" else xp.float64  # MPS has no double
+    norm = xp.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True, dtype=wide)
+    return norm.to(xp.promote_types(matrix.dtype, xp.float32))
 
 
 def _array_module(matrix):

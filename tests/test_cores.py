@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import Parameter
 
+from muon_lab import muon
 from muon_lab.cores import side_by_side
 from muon_lab.muon import STACK, Muon
 
@@ -73,6 +74,7 @@ def test_a_fork_gets_workers_of_its_own(threads):
 
 def test_muon_gives_the_same_bits_on_any_number_of_threads(monkeypatch):
     monkeypatch.setitem(STACK, "cpu", 2000)
+    monkeypatch.setattr(muon, "LARGE", 100)
     before, ends = torch.get_num_threads(), []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
