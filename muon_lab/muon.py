@@ -2,7 +2,7 @@
 
 The rule is `muon_update_`, a function of tensors. The class `Muon` keeps the state, and hands that
 function parameters of one shape at a time, so that they are orthogonalized together as a stack.
-`split_parameters` (in `split`) says which parameters of a model are matrices to orthogonalize.
+`split` says which parameters of a model are matrices to orthogonalize, and of what shape.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch.optim.adamw import adamw
 from muon_lab.cores import side_by_side
 from muon_lab.orthogonalize import newton_schulz_fast
 from muon_lab.polynomials import JORDAN, AnySchedule, resolve
-from muon_lab.split import split_parameters
+from muon_lab.split import matrix_shape, split_parameters
 
 __all__ = ["Muon", "matrix_shape", "muon_update_", "split_parameters", "update_scale"]
 
@@ -57,28 +57,6 @@ def update_scale(rows: int, columns: int, rule: Scale | None = None) -> float:
         return 0.2 * math.sqrt(max(rows, columns))
     ratio = rows / columns
     return math.sqrt(ratio if rule == "spectral_unclamped" else max(1, ratio))
-
-
-def matrix_shape(
-    shape: Sequence[int], kernels: bool | None = None, heads: int | None = None
-) -> tuple[int, ...]:
-    """Return the shape (..., rows, columns) in which Muon sees a parameter.
-
-    A convolution kernel (out, in, ...) is one matrix with a row for each output channel;
-    ``kernels=None`` takes four or more axes for a kernel, and three for a stack of matrices.
-    ``heads`` cuts the rows of each matrix into that many matrices.
-
-    >>> matrix_shape((64, 3, 7, 7)), matrix_shape((8, 64, 32)), matrix_shape((96, 64), heads=4)
-    ((64, 147), (8, 64, 32), (4, 24, 64))
-    """
-    if len(shape) > 2 and (kernels or (kernels is None and len(shape) > 3)):
-        shape = (shape[0], math.prod(shape[1:]))
-    if heads is not None:
-        *stack, rows, columns = shape
-        if heads < 1 or rows % heads:
-            raise ValueError(f"heads={heads} does not divide {rows} rows into equal matrices")
-        shape = (*stack, heads, rows // heads, columns)
-    return tuple(shape)
 
 
 class Muon(torch.optim.Optimizer):

@@ -1,9 +1,10 @@
-"""Which parameters of a model are hidden matrices, and so Muon's, and which are AdamW's.
+"""Which parameters of a model are hidden matrices, and so Muon's, of what shape, and which AdamW's.
 
 The number of axes does not tell: an embedding and an output head have two, as hidden matrices do.
 What a parameter's module is does.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -59,6 +60,28 @@ def describe(groups: list[dict]) -> str:
     ]
     wide, wider = (max(len(row[i]) for row in rows) for i in (0, 1))
     return "\n".join(f"{n:{wide}}  {s:{wider}}  {rule}  {kind}" for n, s, rule, kind in rows)
+
+
+def matrix_shape(
+    shape: Sequence[int], kernels: bool | None = None, heads: int | None = None
+) -> tuple[int, ...]:
+    """Return the shape (..., rows, columns) in which Muon sees a parameter.
+
+    A convolution kernel (out, in, ...) is one matrix with a row for each output channel;
+    ``kernels=None`` takes four or more axes for a kernel, and three for a stack of matrices.
+    ``heads`` cuts the rows of each matrix into that many matrices.
+
+    >>> matrix_shape((64, 3, 7, 7)), matrix_shape((8, 64, 32)), matrix_shape((96, 64), heads=4)
+    ((64, 147), (8, 64, 32), (4, 24, 64))
+    """
+    if len(shape) > 2 and (kernels or (kernels is None and len(shape) > 3)):
+        shape = (shape[0], math.prod(shape[1:]))
+    if heads is not None:
+        *stack, rows, columns = shape
+        if heads < 1 or rows % heads:
+            raise ValueError(f"heads={heads} does not divide {rows} rows into equal matrices")
+        shape = (*stack, heads, rows // heads, columns)
+    return tuple(shape)
 
 
 def _role(p: Tensor, modules: list[nn.Module], heads: list[nn.Module]) -> str:
