@@ -75,11 +75,21 @@ def summary(run: Run) -> str:
     )
 
 
+def file_name(config: TrainConfig) -> str:
+    """Name a run's file by what most often tells it from its neighbours.
+
+    >>> file_name(TrainConfig(optimizer="muon", lr=0.02, seed=1))
+    'muon-mha-lr0.02-decay0.1-seed1.json'
+    """
+    form = "{optimizer}-{attention}-lr{lr:g}-decay{weight_decay:g}-seed{seed}.json"
+    return form.format(**vars(config))
+
+
 def file_for(config: TrainConfig, path: Path, several: bool) -> Path:
     """Name a run's file: ``path`` itself, or one inside it where it is a folder."""
     if path.suffix == ".json" and not several:
         return path
-    return path / "{optimizer}-{attention}-lr{lr:g}-seed{seed}.json".format(**vars(config))
+    return path / file_name(config)
 
 
 def how_to_go_on(checkpoint: Path | None, arguments: Sequence[str] | None) -> str:

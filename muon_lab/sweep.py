@@ -21,6 +21,7 @@ import torch
 
 from muon_lab.corpus import load_corpus
 from muon_lab.options import TrainConfig, parse
+from muon_lab.reports import file_name
 from muon_lab.runs import ORDER, Run, best_of, load, load_all, report
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the preset's learning rate
@@ -117,12 +118,6 @@ class TrainApart:
         if done.returncode:
             return (done.stderr.strip().splitlines() or ["it was stopped"])[-1].strip()
         return load(path)
-
-
-def file_name(config: TrainConfig) -> str:
-    """Name a run's file by what the sweep varies."""
-    form = "{optimizer}-lr{lr:g}-decay{weight_decay:g}-seed{seed}.json"
-    return form.format(**asdict(config))
 
 
 def _is(config: TrainConfig, run: Run, text: str | None = None) -> bool:

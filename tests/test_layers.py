@@ -41,7 +41,7 @@ MAY_IMPORT = GROUND | {
     "reports": "corpus gpt options runs spectra",
     "training": "gpt muon clip corpus runs options checkpoints spectra faults files device "
     "prefetch meters optimizers reports",
-    "sweep": "corpus runs options training",
+    "sweep": "corpus runs options reports training",
     "plots": "polynomials runs",
 }
 MAY_IMPORT["benchmarks"] = " ".join(MAY_IMPORT.keys() - {"doctor", "plots"})

@@ -23,7 +23,7 @@ def test_a_saved_run_is_loaded_exactly(tmp_path):
 
 
 def test_a_file_of_version_1_is_read_and_has_no_costs():
-    path = RECORDED / "muonclip" / "muonclip-mha-lr0.1-seed0.json"
+    path = RECORDED / "muonclip" / "muonclip-mha-lr0.1-decay0.1-seed0.json"
     assert json.loads(path.read_text())["version"] == 1
     run = load(path)
     assert run.costs == {} and run.curves["gamma"].shape == run.curves["max_logit"].shape

@@ -44,8 +44,8 @@ def test_without_a_file_there_is_no_way_on(tmp_path):
     ("path", "several", "name"),
     [
         ("run.json", False, "run.json"),
-        ("runs", False, "runs/muon-mha-lr0.01-seed3.json"),
-        ("run.json", True, "run.json/muon-mha-lr0.01-seed3.json"),
+        ("runs", False, "runs/muon-mha-lr0.01-decay0.1-seed3.json"),
+        ("run.json", True, "run.json/muon-mha-lr0.01-decay0.1-seed3.json"),
     ],
 )
 def test_a_runs_file_is_the_one_named_or_one_in_the_folder_named(path, several, name):

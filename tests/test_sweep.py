@@ -7,8 +7,9 @@ from example_runs import make_run
 from muon_lab import sweep as module
 from muon_lab.corpus import load_corpus
 from muon_lab.options import TrainConfig
+from muon_lab.reports import file_name
 from muon_lab.runs import load
-from muon_lab.sweep import TrainApart, file_name, grid, main, sweep
+from muon_lab.sweep import TrainApart, grid, main, sweep
 
 TEXT = Path(__file__)  # a small text, soon read
 TINY = TrainConfig(preset="tiny", steps=3, corpus=str(TEXT))
@@ -51,17 +52,19 @@ def test_the_grid_runs_on_the_first_seed_and_the_best_on_every_seed(tmp_path, ru
     runs = sweep(grids(("adamw", "muon")), [5, 6, 7], tmp_path, runner=runner)
     assert len(runs) == len(runner.asked) == 2 * (6 + 2)
     assert [name for name in runner.asked if "seed5" not in name] == [
-        f"{name}-lr0.003-decay0.1-seed{seed}.json" for seed in (6, 7) for name in ("adamw", "muon")
+        f"{name}-mha-lr0.003-decay0.1-seed{seed}.json"
+        for seed in (6, 7)
+        for name in ("adamw", "muon")
     ]
     assert sorted(runner.asked) == sorted(path.name for path in tmp_path.iterdir())
 
 
 def test_what_is_recorded_is_not_run_again(tmp_path, runner, capsys):
     whole = sweep(grids(), [0, 1], tmp_path, runner=runner)
-    (tmp_path / "adamw-lr0.0015-decay0-seed0.json").unlink()
+    (tmp_path / "adamw-mha-lr0.0015-decay0-seed0.json").unlink()
     runner.asked.clear()
     again = sweep(grids(), [0, 1], tmp_path, runner=runner)
-    assert runner.asked == ["adamw-lr0.0015-decay0-seed0.json"]
+    assert runner.asked == ["adamw-mha-lr0.0015-decay0-seed0.json"]
     assert len(again) == len(whole)
     assert "6 runs, 5 of them recorded already" in capsys.readouterr().out
 
@@ -127,7 +130,7 @@ def test_a_run_apart_leaves_its_file_and_is_the_run_that_was_asked_for(tmp_path)
     run = TrainApart(threads=1)(config, tmp_path / file_name(config))
     assert module._is(config, run)
     assert run.provenance["command"] == config.command()
-    assert [path.name for path in tmp_path.iterdir()] == ["muon-lr0.02-decay0.1-seed0.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["muon-mha-lr0.02-decay0.1-seed0.json"]
 
 
 def test_a_run_apart_that_fails_tells_why(tmp_path):

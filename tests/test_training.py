@@ -259,7 +259,7 @@ def test_the_command_line_prints_the_result_and_saves_each_run(book, tmp_path, c
     ):
         assert part in printed
     assert "| def " in printed
-    names = [f"muon-mha-lr{lr}-seed0.json" for lr in (0.01, 0.02)]
+    names = [f"muon-mha-lr{lr}-decay0.1-seed0.json" for lr in (0.01, 0.02)]
     assert [load(tmp_path / name).config["lr"] for name in names] == [0.01, 0.02]
 
 
@@ -277,7 +277,7 @@ def test_a_run_that_stops_is_said_and_the_next_one_still_runs(book, tmp_path, ca
     ]
     assert main([*options, "--lr", "1e30", "0.01"]) == 1
     assert "was not taken" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["adamw-mha-lr0.01-seed0.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["adamw-mha-lr0.01-decay0.1-seed0.json"]
 
 
 def test_a_single_run_is_saved_under_the_name_given(book, tmp_path):
