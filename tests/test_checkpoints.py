@@ -10,7 +10,7 @@ import torch
 from muon_lab import training
 from muon_lab.checkpoints import load_checkpoint_, save_checkpoint
 from muon_lab.options import TrainConfig
-from muon_lab.training import begin, main, stream_of, train, train_step_
+from muon_lab.training import begin, drawn_from, main, train, train_step_
 
 # Seconds are the clock's; every other number of a run must repeat.
 CLOCK = {"valid_seconds"}
@@ -145,7 +145,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_the_last_checkpoint(config, p
     state = begin(config())
     save_checkpoint(state, path)
     old = path.read_bytes()
-    train_step_(state, stream_of(state))
+    train_step_(state, drawn_from(state))
     pattern = r"could not write state\.pt in .*: File too large; the one before it is whole\. Free"
     with files_of_at_most(int(share * len(old))), pytest.raises(OSError, match=pattern):
         save_checkpoint(state, path)

@@ -8,7 +8,7 @@ import torch
 from muon_lab import training
 from muon_lab.faults import memory_advice, memory_explained, signals_noted
 from muon_lab.options import TrainConfig
-from muon_lab.training import begin, main, stream_of, train, train_step_
+from muon_lab.training import begin, drawn_from, main, train, train_step_
 
 SIZES = ["--preset", "tiny", "--layers", "1", "--width", "16", "--context", "16", "--steps", "10"]
 
@@ -37,6 +37,14 @@ def at_step(monkeypatch, step, act):
         return loss
 
     monkeypatch.setattr(training, "train_step_", step_and_act)
+
+
+@pytest.fixture(autouse=True)
+def listening():
+    """Hear Ctrl-C as a program in a terminal does, also where the tests began in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def press(*numbers):
@@ -120,7 +128,7 @@ def test_signals_are_noted_only_where_wanted():
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "muonclip"])
 def test_a_nan_stops_the_run_before_the_step(config, monkeypatch, optimizer, spoiled, named):
     state = begin(config(optimizer=optimizer))
-    stream = stream_of(state)
+    stream = drawn_from(state)
     for _ in range(2):
         train_step_(state, stream)
     weights = {name: p.clone() for name, p in state.model.state_dict().items()}

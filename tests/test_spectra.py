@@ -9,7 +9,7 @@ from muon_lab.muon import Muon
 from muon_lab.options import TrainConfig
 from muon_lab.orthogonalize import polar_factor
 from muon_lab.spectra import QUANTILES, SPECTRA, momentum_and_update, spectra_of, watched_matrices
-from muon_lab.training import begin, stream_of, train_step_
+from muon_lab.training import begin, drawn_from, train_step_
 
 OPTIMIZERS = ["adamw", "muon", "muonclip"]
 
@@ -30,7 +30,7 @@ def config(tmp_path_factory):
 
 def stepped(asked):
     state = begin(asked)
-    stream = stream_of(state)
+    stream = drawn_from(state)
     for _ in range(3):
         train_step_(state, stream)
     return state

@@ -31,7 +31,8 @@ def words(folder, optimizer):
     book = folder.parent / "book.txt"
     sizes = "--preset tiny --layers 1 --tau 0.05 --checkpoint-every 1 --valid-every 20"
     return [
-        *f"{sys.executable} -m muon_lab.training {sizes} --steps {STEPS}".split(),
+        *(sys.executable, "-m", "muon_lab.training"),
+        *f"{sizes} --steps {STEPS}".split(),
         *("--optimizer", optimizer, "--corpus", str(book)),
         *("--checkpoint", str(folder / "state.pt"), "--save", str(folder / "run.json")),
     ]
