@@ -20,7 +20,8 @@ def split_parameters(model: nn.Module, head: str | Sequence[str] | None = None) 
     Muon, and so do the projections of nn.MultiheadAttention, query, key and value each a matrix.
     Embeddings, the output head, gains, biases and whatever else there is get AdamW. The head is a
     Linear that shares an embedding's weight or that the model ends with; else name it in ``head``,
-    or say ``head=()`` if there is none. Print `describe(groups)` to see what went where.
+    it or a module that holds it, or say ``head=()`` if there is none. Print `describe(groups)` to
+    see what went where.
 
     >>> model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 5), nn.Linear(5, 9))
     >>> print(describe(split_parameters(model)))
@@ -33,7 +34,8 @@ def split_parameters(model: nn.Module, head: str | Sequence[str] | None = None) 
     if head is None:
         heads = [_last_layer(model)]
     else:
-        heads = [model.get_submodule(name) for name in ([head] if isinstance(head, str) else head)]
+        named = [head] if isinstance(head, str) else head
+        heads = [part for name in named for part in model.get_submodule(name).modules()]
     owners = defaultdict(list)
     for module in model.modules():
         for p in module.parameters(recurse=False):
@@ -58,7 +60,7 @@ def describe(groups: list[dict]) -> str:
         for group in groups
         for name, p, kind in zip(group["names"], group["params"], group["kinds"], strict=True)
     ]
-    wide, wider = (max(len(row[i]) for row in rows) for i in (0, 1))
+    wide, wider = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
     return "\n".join(f"{n:{wide}}  {s:{wider}}  {rule}  {kind}" for n, s, rule, kind in rows)
 
 
@@ -97,9 +99,9 @@ def _role(p: Tensor, modules: list[nn.Module], heads: list[nn.Module]) -> str:
 
 def _last_layer(model: nn.Module) -> nn.Module | None:
     """Return the Linear that a model ends with, in a Sequential or not; None where it has none."""
-    parts = {name: part for name, part in model.named_children() if list(part.parameters())}
-    last = next(reversed(parts.values()), None)
-    wrapped = list(parts) in (["module"], ["_orig_mod"])  # by DistributedDataParallel, by compile
-    if wrapped or isinstance(last, nn.Sequential):
-        return _last_layer(last)
-    return last if isinstance(last, nn.Linear) else None
+    parts = [part for part in model.children() if list(part.parameters())]
+    last = parts[-1] if parts else None
+    if isinstance(last, nn.Linear):
+        return last
+    wraps = len(parts) == 1 and not isinstance(model, nn.ModuleList)  # as DDP and compile do
+    return _last_layer(last) if wraps or isinstance(last, nn.Sequential) else None

@@ -148,6 +148,39 @@ def test_wrapped_models_are_looked_into(wrap):
     assert {name.split(".", 1)[1] for name in names(wrap(bare))} == {"0.weight"}
 
 
+def test_a_model_that_is_another_models_only_part_is_looked_into():
+    class Lesson(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = ResNet()
+            self.loss = nn.CrossEntropyLoss()
+
+    assert "model.verdict.weight" in names(Lesson(), muon=False)
+    assert "model.stem.weight" in names(Lesson())
+
+
+def test_an_mlp_in_a_list_ends_with_its_head_but_a_lone_block_in_one_does_not():
+    class Body(nn.Module):
+        def __init__(self, *layers):
+            super().__init__()
+            self.layers = nn.ModuleList(layers)
+
+    assert names(Body(nn.Linear(4, 4), nn.Linear(4, 3))) == {"layers.0.weight"}
+    block = nn.ModuleDict({"up": nn.Linear(4, 8), "down": nn.Linear(8, 4)})
+    assert names(Body(block)) == {"layers.0.up.weight", "layers.0.down.weight"}
+
+
+def test_a_named_head_may_be_a_module_that_holds_it():
+    model = HeadFirst()
+    model.to_words = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 20))
+    assert names(model, head="to_words") == {"body.weight"}
+
+
+def test_a_model_without_parameters_has_no_groups():
+    assert split_parameters(nn.ReLU()) == []
+    assert describe([]) == ""
+
+
 def test_what_is_left_goes_to_adamw():
     model = nn.Sequential(nn.LSTM(4, 4), nn.Bilinear(4, 4, 2), nn.ConvTranspose2d(2, 2, 3))
     assert names(model) == set()
