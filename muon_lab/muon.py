@@ -17,7 +17,7 @@ from torch.optim.adamw import adamw
 
 from muon_lab.cores import side_by_side
 from muon_lab.orthogonalize import newton_schulz_fast
-from muon_lab.polynomials import JORDAN, AnySchedule, resolve
+from muon_lab.polynomials import JORDAN, AnySchedule, Schedule, resolve
 from muon_lab.split import matrix_shape, split_parameters
 
 __all__ = ["Muon", "matrix_shape", "muon_update_", "split_parameters", "update_scale"]
@@ -26,6 +26,7 @@ Scale = Literal["original", "match_rms_adamw", "spectral_unclamped"]
 # Numbers stepped at once: what fills a CPU's caches, and elsewhere what bounds the memory it takes.
 STACK = {"cpu": 2**20, "elsewhere": 2**26}
 LARGE = 2**18  # numbers; matrices of so many take long enough for a core to have some of its own
+torch.serialization.add_safe_globals([Schedule])  # which a group may have, and saves
 
 
 def muon_update_(
@@ -111,10 +112,11 @@ class Muon(torch.optim.Optimizer):
             raise
 
     def __setstate__(self, state: dict) -> None:
-        """Restore; a group saved by torch.optim.Muon lacks the options that only this class has."""
+        """Restore; options that torch's Muon and AdamW do not save stay as the group has them."""
+        own = self.__dict__.get("param_groups", [])  # none yet in a copy, whose groups are whole
         super().__setstate__(state)
-        for group in self.param_groups:
-            for name, value in self.defaults.items():
+        for group, before in zip(self.param_groups, own, strict=False):
+            for name, value in before.items():
                 group.setdefault(name, value)
 
     @torch.no_grad()
@@ -160,7 +162,8 @@ class Muon(torch.optim.Optimizer):
         states = [self.state[p] for p in params]
         for p, state in zip(params, states, strict=True):
             if not state:
-                state |= {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(p)}
+                count = torch.tensor(0.0, dtype=torch.float32)  # bfloat16 counts to 256 only
+                state |= {"step": count, "exp_avg": torch.zeros_like(p)}
                 state["exp_avg_sq"] = torch.zeros_like(p)
         averages = ([s[name] for s in states] for name in ("exp_avg", "exp_avg_sq"))
         adamw(
@@ -205,7 +208,11 @@ def _check(group: dict) -> None:
         known = ", ".join(get_args(Scale))
         raise ValueError(f"Adjust learning rate function {rule} is not supported: use {known}")
     resolve(group["ns_coefficients"], group["ns_steps"])
-    names = group.get("names", group.get("param_names", range(len(group["params"]))))
+    if getattr(group["ns_dtype"] or torch.float32, "is_floating_point", False) is not True:
+        raise TypeError(f"ns_dtype should be a torch float or None but is: {group['ns_dtype']!r}")
+    names = group.get("names", group.get("param_names", ()))
+    if len(names) != len(group["params"]):  # none given, or parameters taken out since
+        names = range(len(group["params"]))
     for name, p in zip(names, group["params"], strict=True):
         if group["use_muon"] and p.ndim < 2:
             raise ValueError(

@@ -123,6 +123,17 @@ def test_adamw_groups_are_torchs_adamw_bit_for_bit(options, dtype):
     assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))
 
 
+def test_adamw_counts_past_256_where_bfloat16_is_the_default():
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        p = parameters([(3,)], torch.bfloat16)[0]
+        optimizer = Muon([{"params": [p], "use_muon": False}])
+        walk(optimizer, [p], 260)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert optimizer.state[p]["step"].item() == 260
+
+
 @pytest.mark.parametrize("shape", [(12, 12), (8, 24), (24, 8)])
 def test_a_stack_is_stepped_as_its_matrices_one_by_one(shape):
     options = {"lr": 0.1, "ns_dtype": torch.float64}

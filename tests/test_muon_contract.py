@@ -14,6 +14,7 @@ import torch
 from torch.nn import Parameter
 
 from muon_lab.muon import Muon, split_parameters
+from muon_lab.polynomials import SCHEDULES
 from tests.assertions import assert_close
 
 
@@ -111,6 +112,17 @@ def test_it_refuses_what_torchs_refuses_in_the_same_words(case):
         optimizer.step() if at_step else Muon(params, **given.kwargs)
 
 
+def test_a_schedule_with_its_name_and_source_is_saved_and_loaded():
+    model, loss = model_and_loss()
+    optimizer = Muon([model[1].weight], ns_coefficients=SCHEDULES["polar_express"])
+    train(optimizer, loss, 1)
+    buffer = io.BytesIO()
+    torch.save(optimizer.state_dict(), buffer)
+    buffer.seek(0)
+    saved = torch.load(buffer, weights_only=True)
+    assert saved["param_groups"][0]["ns_coefficients"] == SCHEDULES["polar_express"]
+
+
 @INPUTS
 def test_a_saved_state_goes_on_where_it_stopped(options):
     model, loss = model_and_loss()
@@ -138,13 +150,30 @@ def test_a_state_of_torchs_muon_is_taken_over():
     assert len(train(ours, loss, 2)) == 2
 
 
+def test_a_state_of_torchs_leaves_a_group_what_only_ours_has():
+    weight, bias = Parameter(torch.randn(12, 4)), Parameter(torch.randn(12))
+    weight.grad, bias.grad = torch.randn(12, 4), torch.randn(12)
+    for make, group in (
+        (torch.optim.Muon, {"params": [weight], "heads": 3, "kernels": False}),
+        (torch.optim.AdamW, {"params": [bias], "use_muon": False}),
+    ):
+        theirs = make(group["params"], lr=0.5)
+        theirs.step()
+        ours = Muon([group])
+        ours.load_state_dict(theirs.state_dict())
+        assert ours.param_groups[0].items() >= (group | {"lr": 0.5}).items()
+        ours.step()
+
+
 def test_torchs_muon_takes_over_ours():
     model, loss = model_and_loss()
-    ours = Muon([model[1].weight], lr=0.03)
+    weight = model[1].weight
+    ours, theirs = Muon([weight], lr=0.03), torch.optim.Muon([weight])
     train(ours, loss, 3)
-    theirs = torch.optim.Muon([model[1].weight])
     theirs.load_state_dict(ours.state_dict())
     assert theirs.param_groups[0]["lr"] == 0.03
+    buffers = [optimizer.state[weight]["momentum_buffer"] for optimizer in (ours, theirs)]
+    assert torch.equal(*buffers)
     assert len(train(theirs, loss, 2)) == 2
 
 
@@ -216,6 +245,15 @@ def test_a_refused_group_leaves_the_optimizer_as_it_was():
     with pytest.raises(ValueError, match="2D parameters"):
         optimizer.add_param_group({"params": [Parameter(torch.ones(2))]})
     assert len(optimizer.param_groups) == 1
+
+
+def test_groups_may_be_thinned_out_before_they_are_given():
+    model, _ = model_and_loss()
+    model[1].weight.requires_grad_(False)
+    groups = split_parameters(model)
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p.requires_grad]
+    assert len(Muon(groups).param_groups) == 2
 
 
 def test_frozen_and_unused_parameters_and_empty_groups_are_passed_over():
@@ -292,6 +330,8 @@ def test_step_hooks_run():
         ([torch.ones(2, 2)], {"ns_coefficients": (1, 2)}, ValueError, "for example|For example"),
         ([torch.ones(2, 2)], {"ns_coefficients": "jordon"}, ValueError, "no schedule named 'jor"),
         ([torch.ones(2, 2)], {"ns_steps": 0}, ValueError, "steps must be at least 1, got 0"),
+        ([torch.ones(2, 2)], {"ns_dtype": "bfloat16"}, TypeError, "ns_dtype.*is: 'bfloat16'"),
+        ([torch.ones(2, 2)], {"ns_dtype": torch.int8}, TypeError, "a torch float or None"),
         ([torch.ones(2, 2)], {"ns_steps": 2.5}, TypeError, "steps must be a whole number"),
         ([{"params": [torch.ones(6, 2)], "heads": 4}], {}, ValueError, "heads=4 does not divide 6"),
         (
