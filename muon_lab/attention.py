@@ -4,7 +4,8 @@ Both classes map x (B, T, width) to (B, T, width) and share one interface:
 
 ``max_logits``
     (heads,), the largest logit q·k·scale of each head over the batch and all causal pairs since
-    the last clip, or None before a forward. A maximum, not an absolute value.
+    the last clip, or None before a forward. A maximum, not an absolute value. It belongs to the
+    weights that made it: no part of a state_dict, and forgotten when one is loaded.
 ``records_max_logits``
     True by default. Set it to False (evaluation, sampling, a run without the clip) and forwards
     leave ``max_logits`` alone and may use the fused kernel, which never forms the logits.
@@ -54,11 +55,13 @@ def causal_logits(q: Tensor, k: Tensor, scale: float) -> Tensor:
     """Return q·k·scale for every pair of positions, −∞ where the key lies in the future.
 
     q is (B, heads, T, D), k (B, kv_heads, T, D); query head h reads key h // (heads / kv_heads).
-    Formed in float32 or better.
+    Formed in float32 or better, under autocast too.
     """
     dtype = torch.promote_types(q.dtype, torch.float32)
     k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # (B, heads, T, D)
-    logits = q.to(dtype) @ k.to(dtype).mT * scale  # (B, heads, T, T)
+    # Autocast would round the product to bf16, and with it each maximum and its γ.
+    with torch.autocast("cpu" if q.is_meta else q.device.type, enabled=False):
+        logits = q.to(dtype) @ k.to(dtype).mT * scale  # (B, heads, T, T)
     future = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
     return logits.masked_fill(future, -torch.inf)
 
@@ -176,7 +179,12 @@ class _Attention(nn.Module):
         q, k, v = self.project(x)  # (B, heads, T, D), (B, kv_heads, T, D), (B, kv_heads, T, Dv)
         return self.output(self.attend(q, k, v))  # (B, T, width)
 
-    def _gamma(self, tau: float) -> Tensor:
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        """Load weights, and forget the maxima that other weights made."""
+        super()._load_from_state_dict(*args, **kwargs)
+        self.max_logits = None
+
+    def _gamma(self, tau: float, alpha: float) -> Tensor:
         """Return γ = min(1, τ / S_max) for each head, and begin a new maximum.
 
         Kimi K2's report, arXiv 2507.20534, Algorithm 1. A head whose maximum is at most τ, also a
@@ -184,6 +192,8 @@ class _Attention(nn.Module):
         """
         if not tau > 0:
             raise ValueError(f"tau must be a positive logit, for instance 100.0; got {tau}.")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha is the query's share of γ, from 0 to 1; got {alpha}.")
         if self.max_logits is None:
             raise RuntimeError(
                 "clip_qk_ needs the logits of a forward: run the model once with "
@@ -257,7 +267,7 @@ class MultiHeadAttention(_Attention):
                 "QK-Clip has no effect under qk_norm=True: the norms undo any scale of the query "
                 "and key weights. Use one or the other."
             )
-        gamma = self._gamma(tau)  # (heads,)
+        gamma = self._gamma(tau, alpha)  # (heads,)
         shared = self.kv_heads < self.heads
         _scale_heads_(self.query, gamma if shared else gamma**alpha)
         if not shared:
@@ -351,7 +361,7 @@ class MultiHeadLatentAttention(_Attention):
         q_C × γ^α and k_C × γ^(1−α), q_R × γ; the shared k_R is left alone, since scaling it once a
         head would compound. Both summands of every logit then carry exactly γ.
         """
-        gamma = self._gamma(tau)  # (heads,)
+        gamma = self._gamma(tau, alpha)  # (heads,)
         _scale_heads_(self.query_content, gamma**alpha)
         _scale_heads_(self.key_content, gamma ** (1 - alpha))
         _scale_heads_(self.query_rotary, gamma)

@@ -1,5 +1,6 @@
 """The clip's exact identity, RoPE, the two ways to compute, and what a cache holds."""
 
+import cmath
 from types import SimpleNamespace
 
 import pytest
@@ -86,7 +87,7 @@ def test_after_the_clip_every_heads_logits_are_gamma_times_the_old(kind):
 @settings(max_examples=25, deadline=None)
 @given(
     kind=st.sampled_from(["mha", "gqa", "mla"]),
-    heads=st.sampled_from([1, 2, 3, 4, 6]),
+    heads=st.sampled_from([1, 2, 3, 4, 6, 8]),
     half=st.integers(1, 5),
     latent=st.integers(1, 12),
     tau=st.floats(0.05, 20),
@@ -250,6 +251,16 @@ def test_under_autocast_queries_keys_and_values_have_one_dtype(kind, record):
     assert all(p.grad.isfinite().all() for p in layer.parameters())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_under_autocast_logits_are_still_formed_in_float32(kind):
+    layer, x = loud(KINDS[kind]()).float(), inputs().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(x)
+        q, k, _ = layer.project(x)
+    exact = causal_logits(q.double(), k.double(), layer.scale).amax((0, 2, 3))
+    torch.testing.assert_close(layer.max_logits, exact.float(), rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_grouped_heads_read_their_own_groups_key(kv_heads):
     q, k, v = (torch.randn(1, n, 6, 8, dtype=torch.float64) for n in (4, kv_heads, kv_heads))
@@ -268,6 +279,17 @@ def test_without_recording_maxima_stay_as_they_were():
     assert layer.max_logits is None
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_weights_forget_the_maxima_of_those_before(kind):
+    layer, x = loud(KINDS[kind]()), inputs()
+    saved = weights_of(layer)
+    layer(x * torch.inf)
+    layer.load_state_dict(saved)
+    assert layer.max_logits is None
+    layer(x)
+    assert layer.clip_qk_(10.0).isfinite().all()
+
+
 @settings(max_examples=20, deadline=None)
 @given(shift=st.integers(0, 500), half=st.integers(1, 8), seed=st.integers(0, 99))
 def test_rope_sees_only_relative_positions_and_keeps_lengths(shift, half, seed):
@@ -279,10 +301,15 @@ def test_rope_sees_only_relative_positions_and_keeps_lengths(shift, half, seed):
     assert torch.equal(rope(q)[0], q[0])
 
 
-def test_rope_tells_positions_apart():
-    same = torch.ones(5, 8, dtype=torch.float64)
-    scores = rope(same) @ rope(same).mT
-    assert scores[0].unique().numel() == 5
+@pytest.mark.parametrize(("pairs", "base"), [(1, 10_000.0), (4, 10_000.0), (5, 100.0)])
+def test_rope_turns_pair_i_by_position_times_base_to_minus_i_over_the_pairs(pairs, base):
+    x = torch.randn(7, 2 * pairs, dtype=torch.float64)
+    turned = torch.complex(*rope(x, 3, base).chunk(2, dim=-1))  # (T, pairs)
+    for t in range(7):
+        for i in range(pairs):
+            turn = cmath.exp(1j * (3 + t) * base ** (-i / pairs))
+            wanted = complex(x[t, i], x[t, i + pairs]) * turn
+            assert turned[t, i].item() == pytest.approx(wanted, rel=1e-12)
 
 
 def test_attention_never_looks_ahead():
@@ -300,6 +327,16 @@ def test_mla_scales_by_content_and_rotary_width_and_shares_one_rotary_key():
     rotary = k[..., 8:]
     assert torch.equal(rotary, rotary[:, :1].expand_as(rotary))
     assert layer.key_rotary.weight.shape == (6, 32)
+
+
+def test_mla_turns_only_the_rotary_parts():
+    layer, order = loud(MultiHeadLatentAttention(32, 4, rotary_width=6)), torch.randperm(10)
+    (q, k, _), x = layer.project(inputs()), inputs()[:, order]
+    moved_q, moved_k, _ = layer.project(x)
+    for part, moved in ((q, moved_q), (k, moved_k)):  # (B, heads, T, 8 + 6)
+        content, rotary = (part[:, :, order] - moved).abs().split((8, 6), -1)
+        assert content.max() < 1e-12
+        assert (rotary.amax((0, 1, 3))[order != torch.arange(10)] > 1e-3).all()
 
 
 def test_cache_bytes_count_what_a_decoder_must_keep():
@@ -326,6 +363,9 @@ def test_clip_refuses_what_it_cannot_do():
     for tau in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="tau must be a positive logit"):
             layer.clip_qk_(tau)
+    for alpha in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            layer.clip_qk_(10.0, alpha)
     layer(inputs() * torch.inf)
     with pytest.raises(FloatingPointError, match="not finite"):
         layer.clip_qk_(10.0)
