@@ -54,12 +54,12 @@ def attend(q, k, v):
     return weights @ v
 
 
-def _attend(q, k, v, *, scale=None, mask=True, axis=-1, late=False):
+def _attend(q, k, v, *, scale=None, hidden=-torch.inf, axis=-1, late=False):
     """Attend with one thing changed, for the mistakes."""
     logits = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
     future = torch.ones_like(logits).triu(1).bool()
-    if mask and not late:
-        logits = logits.masked_fill(future, -torch.inf)
+    if hidden is not None and not late:
+        logits = logits.masked_fill(future, hidden)
     weights = logits.softmax(dim=axis)
     return (weights.masked_fill(future, 0) if late else weights) @ v
 
@@ -89,8 +89,12 @@ e06.q2.check(attend)""",
     ],
     mistakes=[
         Mistake(
-            lambda q, k, v: _attend(q, k, v, mask=False),
+            lambda q, k, v: _attend(q, k, v, hidden=None),
             "A position reads its own future here: hide the keys above the diagonal.",
+        ),
+        Mistake(
+            lambda q, k, v: _attend(q, k, v, hidden=0.0),
+            "A logit of 0 hides nothing: its weight is e⁰ = 1 before the shares are taken.",
         ),
         Mistake(
             lambda q, k, v: _attend(q, k, v, late=True),
@@ -248,11 +252,11 @@ q6 = Exercise(
     mistakes=[
         Mistake(
             {"count": 64, "scale": 20.0},
-            "It has nearly all the weight, and none is left to learn with: a smaller scale.",
+            "It has more than half of all the weight: a smaller scale.",
         ),
         Mistake(
             {"count": 64, "scale": 2.0},
-            "One against 63: being one unit ahead is worth little yet. Raise the scale.",
+            "It has less than half: all 63 others together still weigh more. Raise the scale.",
         ),
         Mistake(
             {"count": 8, "scale": 2.0},

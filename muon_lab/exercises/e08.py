@@ -213,6 +213,14 @@ e08.q5.check(clip_latent)""",
             "The content summand became γ² times itself: share γ out between q_C and k_C.",
         ),
         Mistake(
+            lambda qc, kc, qr, kr, g: (qc * g, kc, qr * g, kr),
+            "That keeps τ as well. But q_C and k_C are both the head's own: share γ out evenly.",
+        ),
+        Mistake(
+            lambda qc, kc, qr, kr, g: (qc, kc * g, qr * g, kr),
+            "Every logit is γ times itself here. K2 halves the way, though: √γ on q_C and on k_C.",
+        ),
+        Mistake(
             lambda qc, kc, qr, kr, g: (qc * g**0.5, kc * g**0.5, qr, kr),
             "The rotary summand is as large as before, so the logit is not γ times the old one.",
         ),
@@ -231,6 +239,7 @@ q6 = Exercise(
     cases=[
         (np.array([[[3.0, 60.0], [31.0, 2.0]], [[5.0, 9.0], [29.0, 1.0]]]), 30.0),
         (np.array([[[400.0, 90.0, 1.0]]]), 100.0),
+        (np.array([[[40.0, 1.0, 60.0], [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]), 30.0),
     ],
     starter="""\
 def clipped_share(maxima, tau):
