@@ -82,3 +82,33 @@ def test_javascript_agrees_with_python_on_random_triples(bare_page):
         explorer.c = float(generator.uniform(0, 3))
         explorer.steps = int(generator.integers(1, 8))
         assert_same_scene(bare_page, explorer)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "c"),
+    [
+        (1.0, 0.0, 0.0),  # stays
+        (1.01, 0.0, 0.0),  # creeps to infinity
+        (1.0, -0.5, 0.0),  # creeps to 0
+        (1.64, -4.63, 2.31),  # settles on either side of 0
+        (2.23, -2.09, 0.25),  # escapes from a fringe of intervals
+        (0.0, -0.02, 0.7),  # reaches -0
+    ],
+)
+def test_javascript_agrees_with_python_on_odd_triples(bare_page, a, b, c):
+    explorer = PolynomialExplorer(a=a, b=b, c=c, steps=9, tolerance=1e-6)
+    assert_same_scene(bare_page, explorer)
+
+
+@pytest.mark.parametrize("matrix", [[[1, 2, 3]], np.diag([1.0, 0.0])], ids=["a row", "singular"])
+def test_javascript_agrees_with_python_on_small_matrices(bare_page, matrix):
+    for log in (False, True):
+        assert_same_scene(bare_page, PolynomialExplorer(matrix=matrix, log=log))
+
+
+def test_a_matrix_that_has_yet_to_come_is_not_made_up(bare_page):
+    explorer = PolynomialExplorer()
+    explorer.spectra = {}
+    scene = drawn_by_javascript(bare_page, explorer)
+    assert scene["readouts"]["values"] == "This matrix has yet to come from Python."
+    assert {mark["kind"] for mark in scene["marks"] if mark["axes"] == 1} == {"label"}

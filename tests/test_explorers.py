@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from traitlets import TraitError
 
@@ -193,13 +194,26 @@ def test_long_run_of_the_published_schedules(name, fate):
 
 @pytest.mark.parametrize(
     ("triple", "fate"),
-    [((0.5, 0.0, 0.0), "settles"), ((1.2, -0.4, 0.0), "settles"), ((2.0, 1.0, 1.0), "diverges")],
+    [
+        ((0.5, 0.0, 0.0), "settles at 0, not at 1"),
+        ((1.2, -0.4, 0.0), "settles at 0.7071, not at 1"),
+        ((1.0, 0.0, 0.0), "settles at several values"),
+        ((1.64, -4.63, 2.31), "settles at several values"),  # some σ change their sign
+        ((1.0, -0.5, 0.0), "is still on its way after 300 steps"),  # to 0
+        ((1.01, 0.0, 0.0), "is still on its way after 300 steps"),  # to infinity
+        ((2.0, 1.0, 1.0), "diverges"),
+    ],
 )
 def test_long_run_of_other_triples(triple, fate):
     a, b, c = triple
     explorer = PolynomialExplorer(a=a, b=b, c=c)
     assert explorer.schedule == "custom"
-    assert explorer.result["long_run"] == fate
+    assert f"σ from 0.01 to 1 {fate}" in explorer.scene["readouts"]["long_run"]
+
+
+def test_what_grows_slowly_is_not_said_never_to_diverge():
+    assert "never" not in PolynomialExplorer(a=1.01, b=0, c=0).scene["readouts"]["long_run"]
+    assert "never diverges" in PolynomialExplorer(a=0.5, b=0, c=0).scene["readouts"]["long_run"]
 
 
 def test_moving_a_coefficient_leaves_the_table_and_a_schedule_brings_its_own():
@@ -218,6 +232,20 @@ def test_a_table_is_followed_triple_by_triple():
     assert "table" in explorer.scene["readouts"]["schedule"]
 
 
+@pytest.mark.parametrize("steps", [2, 5, 9])
+def test_the_triple_that_is_named_is_the_one_that_the_sliders_show(steps):
+    explorer = PolynomialExplorer(schedule="you", steps=steps)
+    assert explorer.result["last"] == (explorer.a, explorer.b, explorer.c)
+    shown = f"({explorer.a}, {explorer.b}, {explorer.c})".replace("-", "−")
+    assert shown in explorer.scene["readouts"]["schedule"]
+
+
+def test_a_coefficient_given_with_a_schedule_leaves_it():
+    explorer = PolynomialExplorer(schedule="you", a=3.0)
+    _, b, c = SCHEDULES["you"].coefficients[-1]
+    assert (explorer.schedule, explorer.a, explorer.b, explorer.c) == ("custom", 3.0, b, c)
+
+
 def test_your_own_matrix():
     values = np.array([1.0, 0.1, 0.01])
     explorer = PolynomialExplorer(matrix=np.diag(values))
@@ -228,6 +256,25 @@ def test_your_own_matrix():
     explorer.matrix = None
     assert explorer.spectrum == "gaussian"
     assert "your own" not in explorer.options("spectrum")
+    explorer.reset()
+    assert explorer.spectrum == "gaussian"
+    beside = PolynomialExplorer(matrix=np.eye(2), spectrum="momentum")
+    assert beside.spectrum == "momentum"
+    assert "your own" in beside.options("spectrum")
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32, torch.int32])
+def test_a_tensor_of_any_real_type_is_taken(kind):
+    tensor = torch.tensor([[3, 0, 0], [0, 4, 0]], dtype=kind)
+    starts = PolynomialExplorer(matrix=tensor).result["starts"]
+    assert starts == pytest.approx([0.8, 0.6])
+    assert MatrixExplorer(large=tensor).result["spectra"]["SGD"] == pytest.approx([1.0, 0.75])
+
+
+def test_a_networks_own_weight_is_taken():
+    weight = torch.nn.Linear(3, 2).weight
+    assert PolynomialExplorer(matrix=weight).spectrum == "your own"
+    assert weight.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -239,6 +286,8 @@ def test_your_own_matrix():
         ([1.0, 2.0], "numpy.diag"),
         (np.zeros((2, 2)), "zero everywhere"),
         ("text", "real numbers"),
+        (np.array([[1 + 2j, 0], [0, 1]]), "real numbers"),
+        (torch.tensor([[1 + 2j, 0], [0, 1]]), "real numbers"),
     ],
 )
 def test_a_bad_matrix_is_refused_with_the_reason(wrong, said):
@@ -252,12 +301,18 @@ def test_a_bad_matrix_is_refused_with_the_reason(wrong, said):
 def test_the_scale_of_a_matrix_does_not_matter(scale):
     matrix = np.diag([3.0, 4.0])
     assert singular_values(scale * matrix) == pytest.approx([0.8, 0.6])
+    spectra, same = (MatrixExplorer(large=m).result["spectra"] for m in (scale * matrix, matrix))
+    assert spectra["Muon"] == pytest.approx(same["Muon"])
 
 
 def test_a_tolerance_counts_who_landed():
     wide = PolynomialExplorer(schedule="cubic", steps=20).result["landed"]
     narrow = PolynomialExplorer(schedule="cubic", steps=20, tolerance=1e-6).result["landed"]
     assert narrow < wide == 64
+    moved = PolynomialExplorer(schedule="cubic", steps=20)
+    moved.tolerance = 1e-6
+    assert moved.result["landed"] == narrow
+    assert "within 1e−06 of 1" in moved.scene["readouts"]["values"]
     with pytest.raises(TraitError, match="tolerance"):
         PolynomialExplorer(tolerance=2.0)
 

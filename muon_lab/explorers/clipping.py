@@ -8,6 +8,7 @@ from traitlets import TraitError
 from muon_lab.explorers.controls import Choice, Count, Slider
 from muon_lab.explorers.explorer import Explorer, Scene, script
 from muon_lab.explorers.marks import dots, line
+from muon_lab.explorers.spectra import as_real
 
 FLOOR = 0.1  # where a head is drawn whose largest logit is less, or negative
 ALONE, PAIRS, LAYER = "each head its own γ", "pairs of heads share one", "a layer shares one"
@@ -152,7 +153,7 @@ class ClipExplorer(Explorer):
 
 
 def _as_maxima(max_logits) -> np.ndarray:
-    array = np.asarray(max_logits, dtype=float)
+    array = as_real(max_logits, "max_logits")
     if array.ndim != 3 or array.size == 0 or not np.isfinite(array).all():
         raise TraitError(
             "max_logits must be finite and have shape (steps, layers, heads), as "

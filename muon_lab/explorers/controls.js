@@ -1,6 +1,8 @@
 // Controls: native inputs with a label and a number box, one for each that Python lists; and a point
 // of the picture that can be dragged.
 
+// Every explorer loads this file anew, and two on one page must not share their labels.
+const ID = `muon-explorer-${Math.random().toString(36).slice(2)}`;
 let controlsMade = 0;
 const KEYS_ARE_OURS = "true"; // else JupyterLab takes the arrow keys of a focused slider
 
@@ -55,7 +57,7 @@ function save(model) {
 }
 
 function addControl(model, spec, react, panel) {
-  const id = `muon-explorer-${(controlsMade += 1)}`;
+  const id = `${ID}-${(controlsMade += 1)}`;
   const control = makeControl[spec.kind](spec, id, (value) => {
     if (value !== undefined) {
       model.set(spec.trait, value);

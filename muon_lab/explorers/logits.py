@@ -9,6 +9,7 @@ from muon_lab.explorers.controls import Choice, Count, Slider
 from muon_lab.explorers.explorer import Explorer, Scene, script
 from muon_lab.explorers.labels import Limits, at_height, height_of
 from muon_lab.explorers.marks import dots, label, line
+from muon_lab.explorers.spectra import as_real
 
 OWN = "your own"
 SCALES = (0.05, 100.0)
@@ -159,7 +160,7 @@ class LogitExplorer(Explorer):
 
 
 def _as_logits(logits) -> np.ndarray:
-    array = np.asarray(logits, dtype=float)
+    array = as_real(logits, "logits")
     if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all():
         raise TraitError(
             "logits must be one finite row of at least 2 (the keys one query may look at, "

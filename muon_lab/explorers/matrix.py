@@ -9,7 +9,7 @@ from muon_lab.explorers.controls import Choice, Slider
 from muon_lab.explorers.explorer import Explorer, Scene, script
 from muon_lab.explorers.labels import end_labels
 from muon_lab.explorers.marks import dots, line
-from muon_lab.explorers.spectra import OWN, SPECTRA, as_matrix
+from muon_lab.explorers.spectra import OWN, SPECTRA, as_matrix, as_real
 from muon_lab.orthogonalize import newton_schulz, polar_factor
 
 LIMIT = 1.5  # of an entry of the 2 × 2 matrix; no stretch is then above 3
@@ -84,6 +84,7 @@ def circle_marks(found: dict) -> list[dict]:
 
 def spectra_of_updates(gradient: np.ndarray) -> dict[str, np.ndarray]:
     """Return the singular values of each optimizer's step, divided by the largest."""
+    gradient = gradient / np.abs(gradient).max()  # its scale does not matter, and may overflow
     found = {}
     for name, (_, _, update) in UPDATES.items():
         values = np.linalg.svd(update(gradient), compute_uv=False)
@@ -204,7 +205,7 @@ class MatrixExplorer(Explorer):
 
 def entries_of(matrix) -> dict[str, float]:
     """Return the traits of a 2 × 2 matrix; raise TraitError for another shape."""
-    array = np.asarray(matrix, dtype=float)
+    array = as_real(matrix)
     if array.shape != (2, 2):
         raise TraitError(
             f"matrix must be 2 × 2, got shape {array.shape}; pass a larger one as large="

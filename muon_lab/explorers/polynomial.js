@@ -16,12 +16,14 @@ function applySteps(x, triples) {
 }
 
 const FOR_EVER = 300; // steps
+const WATCHED = 8; // further steps, in which what oscillates turns round
+const HORIZON = 100; // steps in which what diverges is seen to
 
 // Go on with a table's last triple; stop early where a value rests, since no later step moves it.
-function applyForEver(x, table) {
+function applyForEver(x, table, steps) {
   x = applySteps(x, table);
   const last = table.at(-1);
-  for (let k = 0; k < FOR_EVER; k++) {
+  for (let k = 0; k < steps; k++) {
     const next = evaluate(x, last);
     if (next === x) break;
     x = next;
@@ -86,11 +88,12 @@ function divergenceBound(table) {
   // Beyond the last |p(x)| = x every value grows: mostly that already says what escapes.
   const escapes = turning.length && traps([a, b, c], trapped)
     ? (x) => !(Math.abs(applySteps(x, table)) <= trapped * (1 + 1e-15))
-    : (x) => !(Math.abs(applyForEver(x, table)) <= 10 * reach);
-  const grid = (i) => i * (reach / 3000);
+    : (x) => !(Math.abs(applyForEver(x, table, HORIZON)) <= 10 * reach);
+  const count = 10 * HORIZON;
+  const grid = (i) => i * (reach / count);
   let first = 0;
-  while (first <= 3000 && !escapes(grid(first))) first += 1;
-  if (first > 3000) return Infinity;
+  while (first <= count && !escapes(grid(first))) first += 1;
+  if (first > count) return Infinity;
   let [inside, outside] = [grid(first - 1), grid(first)];
   for (let k = 0; k < 50; k++) {
     const middle = (inside + outside) / 2;
@@ -111,11 +114,26 @@ function smallestReaching(triples, level) {
 }
 
 function longRun(table) {
-  const last = Array.from(RUN_GRID, (x) => applyForEver(x, table));
+  const last = Array.from(RUN_GRID, (x) => applyForEver(x, table, FOR_EVER));
   if (last.some((x) => !(Math.abs(x) <= 100))) return ["diverges", NaN];
-  if (last.some((x) => Math.abs(evaluate(x, table.at(-1)) - x) > 1e-6)) return ["oscillates", NaN];
+  const ways = last.map((x) => directions(x, table.at(-1))).filter((way) => way.size);
+  const turns = ways.some((way) => way.has(1) && way.has(-1));
+  if (ways.length) return [turns ? "oscillates" : "creeps", NaN];
   if (last.every((x) => Math.abs(x - 1) < 1e-3)) return ["converges", 1];
-  return ["settles", last.at(-1)];
+  const apart = Math.max(...last) - Math.min(...last) >= 1e-3;
+  return ["settles", apart ? NaN : Number(last.at(-1).toFixed(6))];
+}
+
+// The signs of the next steps' moves; none where the first one is hardly a move.
+function directions(x, triple) {
+  const signs = new Set();
+  for (let k = 0; k < WATCHED; k++) {
+    const next = evaluate(x, triple);
+    if (k === 0 && !(Math.abs(next - x) > 1e-6)) break;
+    signs.add(Math.sign(next - x));
+    x = next;
+  }
+  return signs;
 }
 
 function explore({ values, table, steps, normFactor, tolerance }) {
@@ -125,7 +143,7 @@ function explore({ values, table, steps, normFactor, tolerance }) {
   const [longTerm, settlesAt] = longRun(table);
   const after = Array.from(starts, (x) => applySteps(x, triples));
   return {
-    triples, is_table: table.length > 1, starts, low, high, after,
+    triples, last: table.at(-1), is_table: table.length > 1, starts, low, high, after,
     slope: triples.reduce((product, [a]) => product * a, 1),
     reaches_half: smallestReaching(triples, 0.5),
     long_run: longTerm, settles_at: settlesAt, diverges_beyond: divergenceBound(table),
@@ -148,7 +166,7 @@ function short(value, digits = 4) {
 const counted = (steps) => (steps === 1 ? "1 step" : `${steps} steps`);
 
 function about(found, name) {
-  const triple = found.triples.at(-1).map((k) => short(k, 5)).join(", ");
+  const triple = found.last.map((k) => short(k, 5)).join(", ");
   if (!found.is_table) return `${name}: (a, b, c) = (${triple}) at every step.`;
   return `${name} is a table with a triple for each step. The sliders show its last, (${triple}), ` +
     "which it repeats past its end; moving a, b or c leaves the table and uses that one triple " +
@@ -158,13 +176,16 @@ function about(found, name) {
 function forEver(found) {
   const fate = {
     converges: () => "converges to 1", oscillates: () => "oscillates and never settles",
-    settles: () => `settles at ${short(found.settles_at)}, not at 1`,
+    settles: () => `settles at ${Number.isNaN(found.settles_at) ? "several values"
+      : `${short(found.settles_at)}, not at 1`}`,
+    creeps: () => `is still on its way after ${FOR_EVER} steps`,
     diverges: () => "diverges for some or all of its values",
   }[found.long_run]();
   const bound = found.diverges_beyond;
   let beyond = " It never diverges.";
   if (found.long_run === "diverges") beyond = ""; // where it begins is then as jagged as a fractal
   else if (Number.isFinite(bound)) beyond = ` It diverges beyond σ = ${short(bound)}.`;
+  else if (found.long_run === "creeps") beyond = ""; // perhaps to infinity
   return `σ from 0.01 to 1 ${fate}.${beyond}`;
 }
 
@@ -180,8 +201,9 @@ function sentences(found, name, tolerance) {
     band: `After ${steps} σ from 0.01 to 1 ${landing}. ` +
       `Slope at zero: ${short(found.slope)}. ${half}`,
     long_run: `Repeated for ever, ${forEver(found)}`,
-    values: `${found.landed} of ${found.starts.length} singular values are within ` +
-      `${tolerance} of 1 after ${steps}.`,
+    values: found.starts.length === 0 ? "This matrix has yet to come from Python."
+      : `${found.landed} of ${found.starts.length} singular values are within ` +
+      `${short(tolerance, 6)} of 1 after ${steps}.`,
   };
 }
 
@@ -194,7 +216,7 @@ function curveMarks(found, axes, tolerance) {
   const x = isLog ? geometric(axes.x[0], axes.x[1], CURVE)
     : Float64Array.from({ length: CURVE }, (_, i) => (axes.x[1] * i) / (CURVE - 1));
   const y = x.map((value) => applySteps(value, found.triples));
-  const points = fixedPoints(found.triples.at(-1));
+  const points = fixedPoints(found.last);
   const spot = (keep, hollow) => {
     const at = Float64Array.from(points.filter(([, slope]) => keep(Math.abs(slope))), ([x]) => x);
     return { kind: "dots", axes: 0, x: at, y: at, ink: "orange", size: 9, hollow };
@@ -214,6 +236,7 @@ function valueMarks(found, axes, tolerance, steps) {
     for (const triple of found.triples) path.push(evaluate(path.at(-1), triple));
     return path;
   };
+  if (count === 0) return stepLabels(steps, axes); // Python has yet to send the matrix
   const rows = Array.from({ length: count }, (_, i) => row(i));
   const times = Float64Array.from({ length: steps + 1 }, (_, k) => k / steps);
   const all = { x: [], y: [] };
@@ -274,7 +297,7 @@ export function scene(model) {
   const [left, right] = model.get("backdrop").axes;
   const { table, norm_factor: normFactor } = tableOf(model);
   const [steps, tolerance] = [model.get("steps"), model.get("tolerance")];
-  const values = numbers(model.get("spectra")[model.get("spectrum")] ?? new Float64Array([1]));
+  const values = numbers(model.get("spectra")[model.get("spectrum")] ?? []);
   const found = explore({ values, table, steps, normFactor, tolerance });
   return {
     marks: [...curveMarks(found, left, tolerance), ...valueMarks(found, right, tolerance, steps)],

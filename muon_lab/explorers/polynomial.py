@@ -28,11 +28,12 @@ class PolynomialExplorer(Explorer):
     """Move a, b, c and the number of steps; see p on the left, singular values on the right.
 
     ``schedule`` starts from a published one; setting a, b or c leaves it for "custom". ``matrix``
-    is an array of your own, of shape (m, n). ``tolerance`` is half the width of the target round 1.
+    is an array or tensor of your own, of shape (m, n); None takes it away. ``tolerance`` is half
+    the width of the target round 1.
     ``result`` is a dict: ``after`` (the singular values after the steps, largest start first),
     ``starts``, ``landed`` (how many are in the target), ``low`` and ``high`` (where σ from 0.01 to
     1 lands), ``slope`` (at zero), ``reaches_half``, ``long_run`` with ``settles_at``,
-    ``diverges_beyond``, ``triples``.
+    ``diverges_beyond``, ``triples`` and ``last``, the one that is repeated past their end.
 
     >>> explorer = PolynomialExplorer(schedule="you")
     >>> round(explorer.result["low"], 3), round(explorer.result["high"], 3)
@@ -65,6 +66,10 @@ class PolynomialExplorer(Explorer):
         if values.get("matrix") is not None:
             values.setdefault("spectrum", OWN)
         self._has_own = values.get("matrix") is not None
+        known = SCHEDULES.get(values.get("schedule"))
+        if known and {"a", "b", "c"} & set(values):
+            a, b, c = known.coefficients[-1]
+            values = {"a": a, "b": b, "c": c} | values | {"schedule": CUSTOM}
         super().__init__(title="What a polynomial does to singular values", **values)
         self.schedules = {
             name: {"table": schedule.coefficients, "norm_factor": schedule.norm_factor}
@@ -94,11 +99,19 @@ class PolynomialExplorer(Explorer):
 
     @observe("matrix")
     def _take_matrix(self, _):
+        if not self.backdrop:  # the constructor is still at work
+            return
         self._has_own = self.matrix is not None
         self.spectra = {name: found for name, found in self.spectra.items() if name != OWN}
         self.controls = self.all_controls()
         self.spectrum = OWN if self._has_own else "gaussian"
-        if self.backdrop:  # not while the constructor is at work
+        if self.starting["spectrum"] not in self.options("spectrum"):
+            self.starting = self.starting | {"spectrum": self.spectrum}
+        self._recompute()
+
+    @observe("tolerance")
+    def _take_tolerance(self, _):
+        if self.backdrop:
             self._recompute()
 
     @observe("schedule")

@@ -23,6 +23,7 @@ from muon_lab.polynomials import (
 
 ROWS = 64  # at most so many singular values are drawn
 FOR_EVER = 300  # steps
+WATCHED = 8  # further steps, in which what oscillates turns round
 SIGMA_LIMITS = {False: (-0.2, 1.6), True: (1e-6, 3.0)}  # of the axis of σ, by whether it is log
 
 
@@ -48,8 +49,9 @@ def smallest_reaching(schedule: AnySchedule, steps: int, level: float = 0.5) -> 
 def long_run(schedule: AnySchedule) -> tuple[str, float]:
     """Say what repeating a schedule for ever does to σ in [0.01, 1], and where they settle.
 
-    One of "converges" (to 1), "settles" (elsewhere), "oscillates", "diverges"; the second value is
-    NaN for the last two. A table goes on with its last triple.
+    One of "converges" (to 1), "settles" (elsewhere), "oscillates", "creeps" (one way, too slowly
+    to say where it ends), "diverges"; the second value is where all of them settle, NaN if they do
+    not or part. A table goes on with its last triple.
 
     >>> long_run("taylor"), long_run("jordan")[0]
     (('converges', 1.0), 'oscillates')
@@ -59,9 +61,17 @@ def long_run(schedule: AnySchedule) -> tuple[str, float]:
     last = apply_schedule(grid, table, len(table) + FOR_EVER)
     if not (np.abs(last) <= 100).all():
         return "diverges", np.nan
-    if (np.abs(evaluate(last, table[-1]) - last) > 1e-6).any():
-        return "oscillates", np.nan
-    return ("converges", 1.0) if (np.abs(last - 1) < 1e-3).all() else ("settles", float(last[-1]))
+    path = [last]
+    for _ in range(WATCHED):
+        path.append(evaluate(path[-1], table[-1]))
+    moves = np.diff(path, axis=0)  # (WATCHED, 200)
+    moves = moves[:, np.abs(moves[0]) > 1e-6]
+    if moves.size:
+        turns = (moves.min(axis=0) < 0) & (moves.max(axis=0) > 0)
+        return ("oscillates" if turns.any() else "creeps"), np.nan
+    if (np.abs(last - 1) < 1e-3).all():
+        return "converges", 1.0
+    return "settles", round(float(last[-1]), 6) if np.ptp(last) < 1e-3 else np.nan
 
 
 def explore(values, schedule: AnySchedule, steps: int, tolerance: float) -> dict:
@@ -75,6 +85,7 @@ def explore(values, schedule: AnySchedule, steps: int, tolerance: float) -> dict
     after = apply_schedule(starts, schedule, steps)
     return {
         "triples": resolve(schedule, steps),
+        "last": as_schedule(schedule).coefficients[-1],  # what a table repeats past its end
         "is_table": len(as_schedule(schedule).coefficients) > 1,
         "starts": starts,
         "after": after,
@@ -90,10 +101,13 @@ def explore(values, schedule: AnySchedule, steps: int, tolerance: float) -> dict
 
 
 def curve_marks(found: dict, tolerance: float, log: bool) -> list[dict]:
-    """Draw the composed polynomial, the target band, and the last triple's fixed points."""
+    """Draw the composed polynomial, the target band, and the last triple's fixed points.
+
+    The last triple is the schedule's, which steps to come repeat, not that of the last step here.
+    """
     x = np.geomspace(1e-4, 1.3, 500) if log else np.linspace(0, 1.3, 500)
     triples = found["triples"]
-    points = np.array(fixed_points(triples[-1]))
+    points = np.array(fixed_points(found["last"]))
     attracts = np.abs(points[:, 1]) < 1
     return [
         shade(0, 1 - tolerance, 1 + tolerance),
@@ -138,12 +152,12 @@ def sentences(found: dict, name: str, tolerance: float) -> dict[str, str]:
         f"Slope at zero: {_short(found['slope'])}. {_half(found['reaches_half'])}",
         "long_run": f"Repeated for ever, {_for_ever(found)}",
         "values": f"{found['landed']} of {len(found['starts'])} singular values are within "
-        f"{tolerance:g} of 1 after {_steps(steps)}.",
+        f"{_short(tolerance, 6)} of 1 after {_steps(steps)}.",
     }
 
 
 def _about(found: dict, name: str) -> str:
-    a, b, c = (_short(k, 5) for k in found["triples"][-1])
+    a, b, c = (_short(k, 5) for k in found["last"])
     if not found["is_table"]:
         return f"{name}: (a, b, c) = ({a}, {b}, {c}) at every step."
     return (
@@ -166,10 +180,12 @@ def _half(sigma: float) -> str:
 
 
 def _for_ever(found: dict) -> str:
+    where = f"at {_short(found['settles_at'])}, not at 1"
     fate = {
         "converges": "converges to 1",
-        "settles": f"settles at {_short(found['settles_at'])}, not at 1",
+        "settles": f"settles {where if np.isfinite(found['settles_at']) else 'at several values'}",
         "oscillates": "oscillates and never settles",
+        "creeps": f"is still on its way after {FOR_EVER} steps",
         "diverges": "diverges for some or all of its values",
     }[found["long_run"]]
     bound = found["diverges_beyond"]
@@ -178,6 +194,8 @@ def _for_ever(found: dict) -> str:
         beyond = ""
     elif np.isfinite(bound):
         beyond = f" It diverges beyond σ = {_short(bound)}."
+    elif found["long_run"] == "creeps":  # perhaps to infinity
+        beyond = ""
     return f"σ from 0.01 to 1 {fate}.{beyond}"
 
 
@@ -186,4 +204,4 @@ def _steps(count: int) -> str:
 
 
 def _short(value: float, digits: int = 4) -> str:
-    return f"{value:.{digits}g}".replace("-", "−")
+    return f"{value + 0.0:.{digits}g}".replace("-", "−")  # + 0.0 makes 0 of -0

@@ -8,15 +8,26 @@ import numpy as np
 OWN = "your own"
 
 
+def as_real(values, name: str = "matrix") -> np.ndarray:
+    """Return numbers of any real type, a torch tensor's too, as an array of float64 of its own.
+
+    Raises ValueError, with ``name`` in it, for complex numbers and for what is no array.
+    """
+    if hasattr(values, "detach"):  # a torch tensor: it may hang on a graph, or be in bfloat16
+        values = values.detach().cpu()
+        values = (values.double() if values.is_floating_point() else values).numpy()
+    try:
+        return np.array(values).astype(float, casting="same_kind")
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be an array of real numbers, got {values!r:.80}") from None
+
+
 def as_matrix(matrix) -> np.ndarray:
     """Return a matrix as an array of float64.
 
     Raises ValueError for anything but a finite matrix with at least one entry that is not zero.
     """
-    try:
-        array = np.array(matrix, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"matrix must be an array of real numbers, got {matrix!r:.80}") from None
+    array = as_real(matrix)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(
             f"matrix must have two sides of at least 1, got shape {array.shape}; "
