@@ -18,6 +18,7 @@ help:  ## list what can be asked for
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
 
 lab: .venv/has-lab  ## install what is missing and open the course in JupyterLab
+	$(ALIVE)
 	@$(RUN) -m muon_lab.doctor
 	@$(RUN) -m jupyterlab --ip=127.0.0.1 $(QUIET) $(ROOT) --log-level=WARN \
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
@@ -31,6 +32,7 @@ check: lint  ## lint and the unit tests only, for while you work
 
 .PHONY: lint
 lint: .venv/has-test
+	$(ALIVE)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 
@@ -46,16 +48,23 @@ clean:  ## take away the environment and the caches; recorded runs stay
 	@rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	@find . \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
-# torch brings CUDA along on Linux, which takes 8,000; without it 2,000 are enough.
+# An environment is bound to the Python that made it, and an update of the system may take that away.
+ALIVE = $(if $(shell $(RUN) -c "" >/dev/null 2>&1 || echo dead),$(error The Python that .venv was made \
+	with is gone: make clean lab))
+
+# torch brings CUDA along on Linux, which takes 8,000; without it 2,000 are enough. What is installed
+# already needs no more: there pip says what it lacks.
 FREE = $(shell df -Pm . | awk 'END {print $$4}')
 FULL = $(shell test $(FREE) -gt 2000 || echo full)
+ROOM = $(if $(wildcard .venv/has-*),,$(if $(FULL),$(error The course takes 2,000 MB of disk, with \
+	CUDA 8,000, and $(FREE) are free here)))
 
 # JupyterLab asks a newcomer about its news, and the network for them: neither belongs to the course.
 NEWS := @jupyterlab/apputils-extension:announcements
 
 # .venv/has-lab and .venv/has-test say that an extra of pyproject.toml is installed.
 .venv/has-%: pyproject.toml requirements.lock | .venv/bin/pip
-	$(if $(FULL),$(error The course takes 2,000 MB of disk, with CUDA 8,000, and $(FREE) are free here))
+	$(ROOM)
 	@echo "Installing what the course needs into .venv: once, a few minutes ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$*]' || { \
 		echo "Could not install, for the reason above; mend it and ask again, it goes on from here."; \
@@ -69,4 +78,5 @@ NEWS := @jupyterlab/apputils-extension:announcements
 		or name it: make lab PYTHON=...))
 	$(if $(shell "$(PYTHON)" -c 'import ensurepip, venv' 2>&1),$(error $(PYTHON) has no venv module: \
 		on Debian and Ubuntu, sudo apt install python3-venv))
+	$(ROOM)
 	@"$(PYTHON)" -m venv .venv

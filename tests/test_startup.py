@@ -148,14 +148,37 @@ def test_a_bad_interpreter_is_said_in_one_sentence(clone, script, options, sente
     assert sentence in result.stdout
 
 
-def test_a_full_disk_is_said_in_one_sentence_before_anything_is_installed(clone):
-    fake(clone / "bin/df", "echo Available; echo disk 9 9 120 99%")
-    (clone / ".venv/bin").mkdir(parents=True)
-    (clone / ".venv/bin/pip").touch()
+FULL_DISK = "echo Available; echo disk 9 9 120 99%"
+
+
+@pytest.mark.parametrize("half_done", [False, True])
+def test_a_full_disk_is_said_in_one_sentence_before_anything_is_written(clone, half_done):
+    fake(clone / "bin/df", FULL_DISK)
+    if half_done:
+        fake(clone / ".venv/bin/pip", "exit 1")
     result = make(clone, "lab")
     assert result.returncode != 0
     assert len(result.stdout.splitlines()) == 1
     assert "takes 2,000 MB of disk, with CUDA 8,000, and 120 are free here" in result.stdout
+    assert (clone / ".venv").exists() == half_done
+
+
+def test_what_is_installed_already_asks_for_no_more_disk(clone):
+    installed(clone)
+    fake(clone / "bin/df", FULL_DISK)
+    os.utime(clone / "requirements.lock", (4e9, 4e9))
+    assert "ran -m pip install" in make(clone, "lab").stdout
+
+
+@pytest.mark.parametrize("target", ["lab", "test", "check"])
+def test_an_environment_that_lost_its_python_is_said_in_one_sentence(clone, target):
+    installed(clone)
+    (clone / ".venv/bin/python").unlink()
+    (clone / ".venv/bin/python").symlink_to(clone / "gone")
+    result = make(clone, target)
+    assert result.returncode != 0
+    assert len(result.stdout.splitlines()) == 1
+    assert "The Python that .venv was made with is gone: make clean lab" in result.stdout
 
 
 def test_an_installation_that_failed_counts_as_none(clone):
