@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-INSTALL = "run `make lab`, which installs it"
+INSTALL = "`make clean lab`, which installs it"  # `make lab` alone believes that all is there
 ENOUGH_BYTES = 3 * 2**30  # for JupyterLab, two kernels and one training run
 # A page in the browser and a kernel in Python meet in these packages, so they must fit together.
 WIDGET_PACKAGES = ("jupyterlab", "ipywidgets", "jupyterlab_widgets", "anywidget")
@@ -37,6 +37,8 @@ NOTEBOOKS = {
     "07_training_run": ("a GPT trained twice, by AdamW and by Muon", 75),
     "08_muonclip": ("a GPT whose logits explode, with the clip and without", 46),
 }
+# What takes another size where torch has CUDA; how long depends on the GPU more than on the core.
+ON_CUDA = {"07_training_run": "a GPT of 32 million parameters, trained twice on the GPU"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def examine() -> Report:
     if torch:
         findings += [device(torch), bf16(torch)]
     findings += widgets()
-    return Report(tuple(findings), tuple(plan(pace(torch))) if torch else ())
+    planned = plan(pace(torch), torch.cuda.is_available()) if torch else ()
+    return Report(tuple(findings), tuple(planned))
 
 
 def load_torch() -> ModuleType | None:
@@ -210,10 +213,13 @@ def pace(torch: ModuleType) -> float:
     return seconds / PACE_SECONDS
 
 
-def plan(pace: float) -> Iterator[str]:
+def plan(pace: float, cuda: bool = False) -> Iterator[str]:
     """Yield a line for each notebook: its seconds at this pace, and what they are spent on."""
     for name, (work, seconds) in NOTEBOOKS.items():
-        yield f"  {in_words(seconds * pace):>7}  {name:15}  {work}"
+        if cuda and name in ON_CUDA:
+            yield f"  minutes  {name:15}  {ON_CUDA[name]}"
+        else:
+            yield f"  {in_words(seconds * pace):>7}  {name:15}  {work}"
 
 
 def in_words(seconds: float) -> str:

@@ -4,8 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from muon_lab import doctor
+from muon_lab.gpt import GPT, GPTConfig
+from muon_lab.presets import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,8 @@ def test_without_torch_it_says_so_and_exits_with_1():
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == 1
     assert "✗ PyTorch     missing\n" in result.stdout
-    assert "run `make lab`" in result.stdout
+    # Within an installation `make lab` installs nothing, and it is what called the doctor.
+    assert "to mend it: `make clean lab`" in result.stdout
 
 
 def test_every_notebook_is_in_the_plan_and_none_that_is_not_there():
@@ -107,6 +111,15 @@ def test_a_machine_half_as_fast_is_told_twice_the_time(monkeypatch):
     monkeypatch.setattr(doctor, "NOTEBOOKS", {"07_training_run": ("two runs", 60)})
     assert list(doctor.plan(pace=1.0)) == ["     60 s  07_training_run  two runs"]
     assert list(doctor.plan(pace=2.0)) == ["    2 min  07_training_run  two runs"]
+
+
+def test_with_cuda_the_training_run_is_the_large_one_and_no_seconds_are_promised():
+    [other] = set(doctor.plan(pace=1.0, cuda=True)) - set(doctor.plan(pace=1.0))
+    assert other.split()[:2] == ["minutes", "07_training_run"]
+    size = GPTConfig(**{k: PRESETS["gpu"][k] for k in ("layers", "width", "heads", "context")})
+    with torch.device("meta"):
+        millions = GPT(size).parameter_count() / 1e6
+    assert f"{millions:.0f} million parameters" in other
 
 
 def test_little_memory_is_said_and_no_reason_to_stop():
