@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from muon_lab.polynomials import AnySchedule, as_schedule, resolve
+from muon_lab.polynomials import AnySchedule, as_schedule, check_steps, resolve
 
 Matrix = TypeVar("Matrix")  # a NumPy array or a torch tensor; what goes in comes out
 PANEL = 192  # rows; symmetric products of twice as many are shared out (measured on a CPU)
@@ -20,12 +20,14 @@ def polar_factor(matrix: Matrix) -> Matrix:
     """Return U Vᵀ of the SVD: the orthogonal (or semi-orthogonal) matrix nearest to ``matrix``.
 
     A singular value of zero leaves its direction undetermined: it is dropped, so that a zero matrix
-    stays zero. Raises as `newton_schulz` does.
+    stays zero. Raises as `newton_schulz` does, and ValueError for NaN or infinity.
 
     >>> polar_factor(np.array([[3.0, 0.0], [0.0, 0.5]])).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
     xp = _array_module(matrix)
+    if not xp.isfinite(matrix).all():  # NumPy's SVD would never return from an infinity
+        raise ValueError("a matrix that holds NaN or infinity has no polar factor")
     U, S, Vh = xp.linalg.svd(_at_least_single(matrix), full_matrices=False)
     precision = xp.finfo(S.dtype).eps * max(matrix.shape[-2:])
     kept = precision * S[..., :1] < S  # (..., r): a direction that rounding made is none
@@ -47,7 +49,8 @@ def newton_schulz(
     ``steps`` see `polynomials.resolve`. The matrix is first divided by its Frobenius norm (times
     the schedule's ``norm_factor``), or by ``eps`` where the norm is smaller, so that what is all
     but zero stays small; ``eps=0`` serves any scale. A tall matrix is worked on as its transpose,
-    which has the smaller Gram matrix.
+    which has the smaller Gram matrix. ``dtype`` is that of the products and the result, by default
+    the matrix's own.
 
     Raises TypeError for what is not an array of real floats, ValueError for fewer than two
     dimensions or an empty matrix. Source: kellerjordan.github.io/posts/muon.
@@ -84,7 +87,9 @@ def newton_schulz_gram(
     """
     coefficients = resolve(schedule, steps)
     x, tall = _normalised(matrix, eps, as_schedule(schedule).norm_factor, dtype)
-    length = len(coefficients) if restart_after is None else restart_after
+    length = len(coefficients)
+    if restart_after is not None:
+        length = check_steps(restart_after, "restart_after")
     for start in range(0, len(coefficients), length):
         gram = _product(x, x.mT, symmetric=True)
         x = _product(_gram_product(gram, coefficients[start : start + length]), x)
@@ -204,7 +209,7 @@ def _normalised(matrix, eps, norm_factor, dtype=None):
     xp = _array_module(matrix)
     norm = _norm(matrix, xp)
     x = matrix / (norm_factor * (norm + (norm == 0)).clip(min=eps))
-    x = x.astype(matrix.dtype) if xp is np else x.to(dtype or matrix.dtype)
+    x = x.astype(dtype or matrix.dtype) if xp is np else x.to(dtype or matrix.dtype)
     tall = matrix.shape[-2] > matrix.shape[-1]
     return (x.mT if tall else x), tall
 

@@ -87,12 +87,12 @@ def polar_express(
     return tuple(table)
 
 
-def check_steps(steps: int) -> int:
+def check_steps(steps: int, name: str = "steps") -> int:
     """Return ``steps`` if it is a whole number >= 1; raise TypeError or ValueError else."""
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer):
-        raise TypeError(f"steps must be a whole number of at least 1, got {steps!r}")
+        raise TypeError(f"{name} must be a whole number of at least 1, got {steps!r}")
     if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+        raise ValueError(f"{name} must be at least 1, got {steps}")
     return int(steps)
 
 

@@ -186,6 +186,33 @@ def test_what_is_no_real_matrix_is_refused(function, wrong, error, words):
         function(wrong)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("make", [np.array, torch.tensor])
+def test_what_is_not_finite_has_no_polar_factor_and_stays_visible_in_the_iteration(make, bad):
+    matrix = make([[1.0, 2.0, bad], [3.0, 4.0, 5.0]])
+    with pytest.raises(ValueError, match="NaN or infinity has no polar factor"):
+        polar_factor(matrix)
+    with np.errstate(invalid="ignore"):
+        assert not np.isfinite(np.asarray(newton_schulz(matrix))).any()
+
+
+@pytest.mark.parametrize(
+    ("restart", "error"), [(0, ValueError), (-1, ValueError), (2.5, TypeError)]
+)
+def test_a_restart_after_no_whole_number_of_steps_is_refused(restart, error):
+    with pytest.raises(error, match="restart_after must be"):
+        newton_schulz_gram(np.ones((2, 3)), restart_after=restart)
+
+
+@BOTH
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
+def test_another_dtype_can_be_asked_for(iteration, make):
+    matrix, narrow = make(gaussian((4, 6))), make(gaussian((4, 6)).astype(np.float32))
+    result = iteration(matrix, dtype=narrow.dtype)
+    assert result.dtype == narrow.dtype
+    np.testing.assert_allclose(result, iteration(matrix), rtol=0, atol=1e-5)
+
+
 def test_orthogonality_error_is_the_largest_miss_of_the_gram_matrix():
     assert orthogonality_error(2 * np.eye(3)) == 3.0
     assert orthogonality_error(torch.eye(4)[:, :2]) == 0.0
