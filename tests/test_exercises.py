@@ -13,6 +13,7 @@ import pytest
 
 from muon_lab import exercises
 from muon_lab.exercises import ____
+from muon_lab.exercises.compare import difference
 from muon_lab.exercises.exercise import Exercise, Mistake, itself
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -161,6 +162,40 @@ def test_wrong_functions_get_clear_words(answer, said):
 
 
 @pytest.mark.parametrize(
+    ("wanted", "got"),
+    [
+        (np.ones(2), [1.0, 1]),
+        (np.ones(2), (np.float64(1), 1.0)),
+        (np.eye(2), [np.array([1, 0]), [0, 1]]),
+        ((0.1, 0.9), np.array([0.1, 0.9])),
+        ([np.ones(2), np.zeros(2)], np.array([[1, 1], [0, 0]])),
+        (np.array([1.0, np.nan]), np.array([1 + 1e-9, np.nan])),
+        (np.array([1.0, np.inf]), np.array([1 + 1e-9, np.inf])),
+    ],
+)
+def test_the_same_numbers_are_the_same_in_any_container(wanted, got):
+    assert difference(wanted, got, 1e-6) == ""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "got"),
+    [
+        (np.ones(2), [1.0, 2.0]),
+        (np.ones(2), [1.0, [1.0]]),
+        (np.ones(2), [1.0]),
+        (np.ones(2), ["1", "1"]),
+        ((0.1, 0.9), np.array([0.9, 0.1])),
+        ((np.ones(2), np.ones(2)), np.ones(2)),
+        (np.array([1.0, np.nan]), np.array([2.0, np.nan])),
+        (np.array([1.0, np.inf]), np.array([2.0, np.inf])),
+        (np.array([1.0, np.inf]), np.array([1.0, -np.inf])),
+    ],
+)
+def test_other_numbers_are_others_in_any_container(wanted, got):
+    assert "wanted" in difference(wanted, got, 1e-6)
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         ____,
@@ -200,6 +235,7 @@ def test_answers_cannot_spoil_later_checks():
     ("answer", "status", "said"),
     [
         (12.4, "correct", "Counted."),
+        (11.3, "not yet", "11.3 is too small."),  # 5.8 % off, and the tolerance is 5 %
         (np.float32(12), "correct", "Counted."),
         (6, "not yet", "Half of it."),
         (3, "not yet", "3 is too small."),

@@ -34,6 +34,7 @@ def difference(wanted, got, tolerance: float) -> str:
         return "" if got == wanted else f"it raised {got.message}{got.where}"
     if got is None and wanted is not None:
         return "the answer is None: is a return missing?"
+    got = in_the_form_of(wanted, got)
     if isinstance(wanted, Mapping) and isinstance(got, Mapping) and wanted.keys() == got.keys():
         return parts_differ(wanted.values(), got.values(), tolerance)
     if isinstance(wanted, list | tuple) and isinstance(got, list | tuple):
@@ -48,9 +49,23 @@ def difference(wanted, got, tolerance: float) -> str:
         return f"wanted the shape {wanted_numbers.shape}, got {numbers.shape}."
     if np.isfinite(wanted_numbers).all() and not np.isfinite(numbers).all():
         return f"wanted finite numbers, got {show(got)}."
-    scale = np.max(np.abs(wanted_numbers), initial=0.0)
-    close = np.allclose(numbers, wanted_numbers, tolerance, tolerance * scale, equal_nan=True)
+    scale = np.max(np.abs(wanted_numbers[np.isfinite(wanted_numbers)]), initial=0.0)
+    close = np.allclose(numbers, wanted_numbers, 0, tolerance * scale, equal_nan=True)
     return "" if close else f"wanted {show(wanted)}, got {show(got)}."
+
+
+def in_the_form_of(wanted, got):
+    """Give a list for an array, or an array for a list of numbers, where that was wanted."""
+    try:
+        if isinstance(wanted, list | tuple) and getattr(got, "ndim", 0):
+            alike = all(np.shape(part) == tuple(got.shape[1:]) for part in wanted)
+            return list(got) if alike else got
+        if getattr(wanted, "ndim", 0) and isinstance(got, list | tuple):
+            array = np.array(got)
+            return array if array.dtype.kind in "biufc" else got
+    except ValueError:  # rows that differ in length
+        return got
+    return got
 
 
 def parts_differ(wanted, got, tolerance):
