@@ -96,14 +96,15 @@ class Muon(torch.optim.Optimizer):
             lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
             ns_coefficients=ns_coefficients, eps=eps, ns_steps=ns_steps,
             adjust_lr_fn=adjust_lr_fn, maximize=maximize, ns_dtype=ns_dtype,
-            use_muon=True, heads=None, kernels=None, betas=(0.9, 0.999),
+            use_muon=True, heads=None, kernels=None,
         )  # fmt: skip
         super().__init__(params, options)
 
     def add_param_group(self, param_group: dict) -> None:
-        """Add a group. AdamW's ``eps`` is 1e-8 unless the group has its own."""
+        """Add a group. AdamW's ``betas`` and ``eps`` are torch's unless the group has its own."""
         if isinstance(param_group, dict) and not param_group.get("use_muon", True):
-            param_group = {"eps": 1e-8} | param_group
+            # Were betas among the defaults, OneCycleLR would move them, and no momentum.
+            param_group = {"betas": (0.9, 0.999), "eps": 1e-8} | param_group
         super().add_param_group(param_group)
         try:
             _check(self.param_groups[-1])
@@ -201,8 +202,9 @@ def _check(group: dict) -> None:
     for option, word in words.items():
         if not group[option] >= 0:
             raise ValueError(f"{word} should be >= 0 but is: {group[option]}")
-    if not all(0 <= beta < 1 for beta in group["betas"]):
-        raise ValueError(f"betas should be in [0, 1) but are: {group['betas']}")
+    betas = group.get("betas", (0, 0))  # AdamW's alone
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas should be two in [0, 1) but are: {betas}")
     rule = group["adjust_lr_fn"]
     if rule not in (None, *get_args(Scale)):
         known = ", ".join(get_args(Scale))

@@ -231,6 +231,23 @@ def test_one_scheduler_drives_the_whole_model():
     assert rates == pytest.approx([0.01, 1.5e-3], rel=1e-12)
 
 
+@pytest.mark.parametrize("scheduler", [
+    lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=9),
+    lambda optimizer: torch.optim.lr_scheduler.CyclicLR(optimizer, base_lr=0.01, max_lr=0.1),
+], ids=["OneCycleLR", "CyclicLR"])  # fmt: skip
+def test_schedulers_that_move_the_momentum_move_it_as_torchs(scheduler):
+    moved = []
+    for make in (Muon, torch.optim.Muon):
+        optimizer = make([Parameter(torch.ones(2, 2))])
+        schedule, group = scheduler(optimizer), optimizer.param_groups[0]
+        for _ in range(6):
+            optimizer.step()
+            schedule.step()
+            moved.append((group["lr"], group["momentum"]))
+    assert moved[:6] == moved[6:]
+    assert len(set(moved)) == 6
+
+
 def test_a_group_can_be_added_later():
     model, loss = model_and_loss()
     optimizer = Muon([model[1].weight], lr=0.05, weight_decay=0.0)
@@ -336,7 +353,11 @@ def test_step_hooks_run():
         ([{"params": [torch.ones(6, 2)], "heads": 4}], {}, ValueError, "heads=4 does not divide 6"),
         (
             [{"params": [torch.ones(2)], "use_muon": False, "betas": (0.9, 1.0)}], {},
-            ValueError, r"betas should be in \[0, 1\)",
+            ValueError, r"betas should be two in \[0, 1\)",
+        ),
+        (
+            [{"params": [torch.ones(2)], "use_muon": False, "betas": (0.9,)}], {},
+            ValueError, r"betas should be two in \[0, 1\) but are: \(0.9,\)",
         ),
     ],
 )  # fmt: skip
