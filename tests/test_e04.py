@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from muon_lab.exercises import e04
 from muon_lab.exercises.e04 import MARKS, fading, score
+from muon_lab.explorers import PolynomialExplorer
 from muon_lab.polynomials import JORDAN, SCHEDULES, evaluate
 
 
@@ -38,3 +40,73 @@ def test_a_tables_own_division_is_counted_in():
 def test_the_marks_are_ordered_as_the_notebook_says():
     assert sorted(MARKS, key=MARKS.get) == ["jordan", "convergent", "taylor", "cubic"]
     assert MARKS["jordan"] == pytest.approx(0.317, abs=5e-4)
+
+
+def orthogonalize_by(number):
+    """Make an answer to the seventh exercise that divides by ``number(X)``."""
+
+    def answer(X):
+        X = X / number(X)
+        for _ in range(5):
+            A = X @ X.T
+            X = 3.4445 * X + (-4.7750 * A + 2.0315 * A @ A) @ X
+        return X
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        lambda X: (X**2).sum() ** 0.5,
+        lambda X: np.trace(X @ X.T) ** 0.5,
+        lambda X: np.linalg.norm(X) + 1e-7,
+        lambda X: np.linalg.norm(X, 2),
+        lambda X: np.abs(X).sum(),
+        lambda X: (np.linalg.norm(X, 1) * np.linalg.norm(X, np.inf)) ** 0.5,
+    ],
+    ids=["squares", "trace of XXᵀ", "eps", "spectral", "all entries", "row and column sums"],
+)
+def test_every_safe_number_is_accepted(number):
+    assert e04.q7.check(orthogonalize_by(number)).status == "correct"
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        lambda X: 10.0,
+        lambda X: X.shape[0],
+        lambda X: X.sum(),
+        lambda X: np.trace(X),
+        lambda X: np.linalg.norm(X) ** 2,
+        lambda X: np.linalg.norm(X, 1),
+        lambda X: np.linalg.norm(X, np.inf),
+        lambda X: abs(np.linalg.eigvals(X)).max(),
+    ],
+    ids=["ten", "side", "sum", "trace", "norm²", "column sums", "row sums", "eigenvalue"],
+)
+def test_a_number_that_is_safe_for_some_matrices_only_is_not(number):
+    assert e04.q7.check(orthogonalize_by(number)).status == "not yet"
+
+
+@pytest.mark.parametrize("exercise", [e04.q3, e04.q6, e04.q10], ids=["q3", "q6", "q10"])
+def test_a_slider_task_is_met_by_one_triple_in_five_steps_alone(exercise):
+    explorer = PolynomialExplorer(schedule=exercise.start["schedule"])
+    assert exercise.check(explorer).status == "not attempted"
+    for trait, value in exercise.reference.items():
+        setattr(explorer, trait, value)
+    assert exercise.check(explorer).status == "correct"
+    explorer.steps = 20
+    assert "5" in exercise.check(explorer).text
+    explorer.reset()
+    explorer.schedule = "deepseek_v4"
+    assert "table" in exercise.check(explorer).text
+
+
+@pytest.mark.parametrize("signs", [(1, -1, 1, -1), (-1, 1, -1, 1)])
+def test_the_errors_may_begin_above_or_below(signs):
+    def equal_errors(points):
+        system = np.stack([points, points**3, points**5, signs], axis=1)
+        return np.linalg.solve(system, np.ones(4))
+
+    assert e04.q8.check(equal_errors).status == "correct"

@@ -6,6 +6,7 @@ from muon_lab.exercises.exercise import Exercise, Mistake, itself
 from muon_lab.polynomials import (
     CONVERGENT,
     JORDAN,
+    SCHEDULES,
     AnySchedule,
     apply_schedule,
     as_schedule,
@@ -110,8 +111,20 @@ e04.q2.check((a, b))""",
 )
 
 
-def trade(a, b, c):
+def sliders(a, b, c, schedule="custom", steps=5):
+    """Give what the polynomial explorer is set to."""
+    return {"schedule": schedule, "a": a, "b": b, "c": c, "steps": steps}
+
+
+def is_one_triple_five_times(schedule, steps):
+    """Tell whether the explorer's own numbers are those of five steps of its a, b and c."""
+    return steps == 5 and (schedule == "custom" or len(SCHEDULES[schedule].coefficients) == 1)
+
+
+def trade(schedule, a, b, c, steps):
     """Say which half of Jordan's trade five steps of (a, b, c) miss, if any."""
+    if not is_one_triple_five_times(schedule, steps):
+        return "another task"
     low, high = band((a, b, c), 5)
     if not high < 10:
         return "diverges"
@@ -122,8 +135,8 @@ def trade(a, b, c):
 
 q3 = Exercise(
     question="Slope at zero of at least 400 in five steps, σ from 0.01 to 1 inside [0.65, 1.35].",
-    reference={"a": 3.44, "b": -4.77, "c": 2.03},
-    start={"a": 15 / 8, "b": -10 / 8, "c": 3 / 8},
+    reference=sliders(3.44, -4.77, 2.03),
+    start=sliders(15 / 8, -10 / 8, 3 / 8, "taylor"),
     observe=trade,
     starter="e04.q3.check(explorer)",
     filled="""\
@@ -135,16 +148,20 @@ e04.q3.check(explorer)""",
     ],
     mistakes=[
         Mistake(
-            {"a": 2.0, "b": -1.5, "c": 0.5},
+            sliders(2.0, -1.5, 0.5),
             "It settles beautifully and rises slowly: 2⁵ is 32. Raise a.",
         ),
         Mistake(
-            {"a": 3.44, "b": -1.25, "c": 0.375},
+            sliders(3.44, -1.25, 0.375),
             "A value shot past the last fixed point and escaped. Lower b to hold it.",
         ),
         Mistake(
-            {"a": 3.44, "b": -5.6, "c": 2.6},
+            sliders(3.44, -5.6, 2.6),
             "Fast enough, but the values spread too wide. Move b and c by little.",
+        ),
+        Mistake(
+            sliders(15 / 8, -10 / 8, 3 / 8, "taylor", steps=20),
+            "Asked are five steps of one triple: set the steps to 5, and choose no table.",
         ),
     ],
     because="Give up settling at 1, and a may be 3.44 and not 1.875: that was Jordan's idea.",
@@ -188,8 +205,10 @@ e04.q5.check(after_fifty)""",
 )
 
 
-def landing(a, b, c):
+def landing(schedule, a, b, c, steps):
     """Say how 64 values, the i-th 1/i of the first, lie after five steps."""
+    if not is_one_triple_five_times(schedule, steps):
+        return "another task"
     after = apply_schedule(fading(1.0), (a, b, c), 5)
     missed = np.abs(after - 1)
     if not missed.max() < 10:
@@ -201,8 +220,8 @@ def landing(a, b, c):
 
 q6 = Exercise(
     question="Make all 64 values of fading() land within 0.05 of 1 in five steps.",
-    reference={"a": 2.62, "b": -3.09, "c": 1.47},
-    start={"a": 15 / 8, "b": -10 / 8, "c": 3 / 8},
+    reference=sliders(2.62, -3.09, 1.47),
+    start=sliders(15 / 8, -10 / 8, 3 / 8, "taylor"),
     observe=landing,
     starter="e04.q6.check(explorer)",
     filled="""\
@@ -215,23 +234,28 @@ e04.q6.check(explorer)""",
     ],
     mistakes=[
         Mistake(
-            {"a": 2.0, "b": -1.5, "c": 0.5},
+            sliders(2.0, -1.5, 0.5),
             "The small ones are left behind. Only a lifts them: a⁵ is the slope at zero.",
         ),
         Mistake(
-            {"a": 3.4445, "b": -4.775, "c": 2.0315},
+            sliders(*JORDAN, "jordan"),
             "All have risen, but they lie scattered. Come down with a, and keep a + b + c near 1.",
         ),
         Mistake(
-            {"a": 4.0, "b": -1.25, "c": 0.375},
+            sliders(4.0, -1.25, 0.375),
             "It diverges: with a this large, b must be far lower.",
+        ),
+        Mistake(
+            sliders(15 / 8, -10 / 8, 3 / 8, "taylor", steps=15),
+            "Patience is one way, but do it with one triple (no table) and the steps at 5.",
         ),
     ],
     because="a⁵ ≈ 120 lifts 0.012 past 1, and b and c bend the curve flat where values arrive.",
 )
 
 WIDE = 0.5 * np.eye(8) + 0.5  # one stretch of 4.5, seven of 0.5; no entry above 1
-LARGE = 3.0 * np.eye(4)
+LARGE = 300.0 * np.eye(4)
+ROWS = np.array([6 * [1.0, -1.0], 3 * [1.0, 1.0, -1.0, -1.0]])  # sums 0, two stretches of √12
 
 
 def fate(orthogonalize, matrix):
@@ -267,7 +291,7 @@ q7 = Exercise(
     question="This one blows up on some matrices. Divide by a number that keeps every σ below 1.",
     reference=orthogonalize,
     observe=fate,
-    cases=[(WIDE,), (LARGE,), (np.diag(fading(1.0, 16)),)],
+    cases=[(WIDE,), (LARGE,), (np.diag(fading(1.0, 16)),), (ROWS,), (ROWS.T,)],
     starter="""\
 def orthogonalize(X):
     a, b, c = 3.4445, -4.7750, 2.0315
@@ -310,9 +334,16 @@ def _solved(powers, signs):
     return answer
 
 
+def solved(answer, points):
+    """Return a, b, c and the size of E; which sign comes first is the learner's choice."""
+    a, b, c, error = answer(points)
+    return a, b, c, abs(error)
+
+
 q8 = Exercise(
     question="Find a, b, c, E such that p(x) misses 1 by E, -E, E, -E at four points in turn.",
     reference=equal_errors,
+    observe=solved,
     cases=[(np.array([0.1, 0.4, 0.7, 1.0]),), (np.array([0.2, 0.35, 0.8, 1.1]),)],
     starter="""\
 def equal_errors(points):
@@ -357,8 +388,10 @@ q9 = Exercise(
 )
 
 
-def challenge(a, b, c):
+def challenge(schedule, a, b, c, steps):
     """Say what stands between a triple and the best published single one."""
+    if not is_one_triple_five_times(schedule, steps):
+        return "another task"
     after = apply_schedule(fading(1.5), (a, b, c), 5)
     reached = score((a, b, c))
     if not reached < 10:
@@ -370,8 +403,8 @@ def challenge(a, b, c):
 
 q10 = Exercise(
     question="Beat every published single triple on fading(1.5): five steps, the worst counts.",
-    reference={"a": 3.45, "b": -4.73, "c": 2.07},
-    start=dict(zip("abc", JORDAN, strict=True)),
+    reference=sliders(3.45, -4.73, 2.07),
+    start=sliders(*JORDAN, "jordan"),
     observe=challenge,
     starter="e04.q10.check(explorer)",
     filled="""\
@@ -384,16 +417,20 @@ e04.q10.check(explorer)""",
     ],
     mistakes=[
         Mistake(
-            dict(zip("abc", CONVERGENT, strict=True)),
+            sliders(*CONVERGENT, "convergent"),
             "The smallest is 0.0018, and 2⁵ lifts it to 0.06 only: a must be above 3.",
         ),
         Mistake(
-            {"a": 3.8, "b": -4.775, "c": 2.0315},
+            sliders(3.8, -4.775, 2.0315),
             "It diverges. More a asks for a lower b, else the hill's top lies past the edge.",
         ),
         Mistake(
-            {"a": 3.4445, "b": -5.2, "c": 2.3},
+            sliders(3.4445, -5.2, 2.3),
             "The hill is too low now: values that had arrived are thrown back down.",
+        ),
+        Mistake(
+            sliders(*SCHEDULES["you"].coefficients[-1], "you"),
+            "The rules are one triple, used five times: no table, and the steps at 5.",
         ),
     ],
     because="Both sides of the band should be equally far from 1. Best known: 0.210.",
