@@ -259,19 +259,26 @@ class Reader(torch.nn.Module):
         self.head = torch.nn.Linear(64, 256, bias=False)
 
 
-def _set(names):
-    return sorted(names)
+_PARAMETERS = dict(Reader().named_parameters())
+_WITH_TWO_AXES = [n for n, p in _PARAMETERS.items() if p.ndim == 2]
+_ALL_WEIGHTS = [n for n in _PARAMETERS if n.endswith("weight")]
 
 
-_WITH_TWO_AXES = [n for n, p in Reader().named_parameters() if p.ndim == 2]
-_ALL_WEIGHTS = [n for n, _ in Reader().named_parameters() if n.endswith("weight")]
+def choice(names):
+    """Say what is chosen, and of the right choice only that it is right."""
+    if isinstance(names, str) or not set(names) <= set(_PARAMETERS):
+        raise ValueError("give a list of names that Reader has, such as 'norm.bias'")
+    chosen = sorted(set(names))
+    right = chosen == ["filter.weight", "mix.weight"]
+    return "all hidden matrices and nothing else" if right else ", ".join(chosen) or "none"
+
 
 q6 = Exercise(
     question="Which parameters of Reader get Muon? Give their names.",
     reference=["filter.weight", "mix.weight"],
     starter="chosen = [____]  # their names, as text\ne05.q6.check(chosen)",
     filled='chosen = ["filter.weight", "mix.weight"]\ne05.q6.check(chosen)',
-    observe=_set,
+    observe=choice,
     hints=[
         "A row of the embedding is a vector looked up by itself: no direction mixes with another.",
         "The head's rows belong to one byte each. And a kernel, flattened, is a matrix.",
