@@ -7,6 +7,7 @@ before each part, positions are RoPE inside attention, and no layer has a bias.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
@@ -46,8 +47,9 @@ class GPTConfig:
 
     def __post_init__(self):
         for name in ("vocab", "layers", "width", "heads", "context"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
         if self.attention not in get_args(AttentionKind):
             raise ValueError(
                 f"attention must be one of {get_args(AttentionKind)}; got {self.attention!r}."
@@ -200,7 +202,11 @@ class GPT(nn.Module):
         ``temperature`` divides the logits (0 takes the likeliest byte), ``top_k`` keeps the k
         likeliest bytes. Sampling leaves ``max_logits`` alone and repeats with the generator's seed.
         """
-        if temperature < 0 or (top_k is not None and top_k < 1):
+        if tokens.ndim != 2 or not tokens.shape[1]:
+            raise ValueError(
+                f"tokens must be (B, T) with at least one to go on from; got {tuple(tokens.shape)}."
+            )
+        if not temperature >= 0 or (top_k is not None and top_k < 1):
             raise ValueError(
                 f"temperature must be ≥ 0 and top_k ≥ 1 or None; got {temperature}, {top_k}."
             )

@@ -113,8 +113,12 @@ def test_top_k_draws_only_among_the_k_likeliest():
 
 def test_bad_sampling_options_and_too_long_inputs_are_refused():
     model = small()
-    with pytest.raises(ValueError, match="temperature must be ≥ 0"):
-        model.generate(tokens(), 1, temperature=-1)
+    for temperature in (-1, math.nan):
+        with pytest.raises(ValueError, match="temperature must be ≥ 0"):
+            model.generate(tokens(), 1, temperature=temperature)
+    for prompt in (tokens()[0], tokens(length=0)):
+        with pytest.raises(ValueError, match=r"tokens must be \(B, T\) with at least one"):
+            model.generate(prompt, 1)
     with pytest.raises(ValueError, match="top_k ≥ 1"):
         model.generate(tokens(), 1, top_k=0)
     with pytest.raises(ValueError, match="17 tokens exceed the context of 16"):
@@ -159,7 +163,9 @@ def test_bf16_weights_train_and_sample():
         ({"attention": "flash"}, r"\('mha', 'gqa', 'mla'\); got 'flash'"),
         ({"width": 30}, "next larger width that works is 32"),
         ({"width": 12}, "must be even"),
-        ({"layers": 0}, "layers must be at least 1"),
+        ({"layers": 0}, "layers must be a whole number of at least 1; got 0"),
+        ({"layers": 2.0}, r"layers must be a whole number of at least 1; got 2\.0"),
+        ({"context": "16"}, "context must be a whole number of at least 1; got '16'"),
         ({"attention": "gqa", "kv_heads": 3}, r"one of \[1, 2, 4\]; got 3"),
         ({"kv_heads": 2}, "Use attention='gqa'"),
         ({"attention": "mla", "kv_heads": 2}, "has no kv_heads"),
