@@ -195,6 +195,11 @@ def test_other_numbers_are_others_in_any_container(wanted, got):
     assert "wanted" in difference(wanted, got, 1e-6)
 
 
+def test_numbers_that_look_alike_are_told_apart():
+    told = difference(np.array([1.0, -2.0]), np.array([1.0, -2.00001]), 1e-6)
+    assert told == "wanted [1, -2], got [1, -2] (off by 1e-05)."
+
+
 @pytest.mark.parametrize(
     "answer",
     [

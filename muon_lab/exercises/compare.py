@@ -45,13 +45,23 @@ def difference(wanted, got, tolerance: float) -> str:
     if wanted_numbers is None or numbers is None:
         same = type(wanted) is type(got) and wanted == got
         return "" if same else f"wanted {show(wanted)}, got {show(got)}."
-    if wanted_numbers.shape != numbers.shape:
-        return f"wanted the shape {wanted_numbers.shape}, got {numbers.shape}."
-    if np.isfinite(wanted_numbers).all() and not np.isfinite(numbers).all():
+    return numbers_differ(wanted_numbers, numbers, tolerance)
+
+
+def numbers_differ(wanted, got, tolerance):
+    """Say how one array differs from another, at a tolerance relative to its largest entry."""
+    if wanted.shape != got.shape:
+        return f"wanted the shape {wanted.shape}, got {got.shape}."
+    finite = np.isfinite(wanted)
+    if finite.all() and not np.isfinite(got).all():
         return f"wanted finite numbers, got {show(got)}."
-    scale = np.max(np.abs(wanted_numbers[np.isfinite(wanted_numbers)]), initial=0.0)
-    close = np.allclose(numbers, wanted_numbers, 0, tolerance * scale, equal_nan=True)
-    return "" if close else f"wanted {show(wanted)}, got {show(got)}."
+    scale = np.max(np.abs(wanted[finite]), initial=0.0)
+    if np.allclose(got, wanted, 0, tolerance * scale, equal_nan=True):
+        return ""
+    told = f"wanted {show(wanted)}, got {show(got)}"
+    if show(wanted) != show(got):
+        return f"{told}."
+    return f"{told} (off by {np.max(np.abs(got - wanted)):.1g})."
 
 
 def in_the_form_of(wanted, got):
