@@ -272,6 +272,19 @@ def test_grouped_heads_read_their_own_groups_key(kv_heads):
         torch.testing.assert_close(together[:, one], alone, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["mha", "gqa2", "gqa1"])
+def test_a_layer_is_its_heads_one_by_one(kind):
+    layer, x = loud(KINDS[kind]()), inputs()
+    q, k, v = (part(x).unflatten(-1, (-1, 8)) for part in (layer.query, layer.key, layer.value))
+    outs = []
+    for head in range(HEADS):
+        own = head // (HEADS // layer.kv_heads)
+        logits = rope(q[:, :, head]) @ rope(k[:, :, own]).mT / 8**0.5  # (B, T, T)
+        future = torch.ones(10, 10, dtype=torch.bool).triu(1)
+        outs.append(logits.masked_fill(future, -torch.inf).softmax(-1) @ v[:, :, own])
+    torch.testing.assert_close(layer(x), layer.output(torch.cat(outs, -1)), rtol=1e-12, atol=1e-12)
+
+
 def test_without_recording_maxima_stay_as_they_were():
     layer = loud(KINDS["mha"]())
     layer.records_max_logits = False
@@ -299,6 +312,11 @@ def test_rope_sees_only_relative_positions_and_keeps_lengths(shift, half, seed):
     torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(rope(q, shift).norm(dim=-1), q.norm(dim=-1))
     assert torch.equal(rope(q)[0], q[0])
+
+
+def test_rope_in_bf16_rounds_only_its_result():
+    x = torch.randn(7, 8).bfloat16()
+    assert torch.equal(rope(x, start=1000), rope(x.float(), start=1000).bfloat16())
 
 
 @pytest.mark.parametrize(("pairs", "base"), [(1, 10_000.0), (4, 10_000.0), (5, 100.0)])
@@ -329,14 +347,18 @@ def test_mla_scales_by_content_and_rotary_width_and_shares_one_rotary_key():
     assert layer.key_rotary.weight.shape == (6, 32)
 
 
-def test_mla_turns_only_the_rotary_parts():
-    layer, order = loud(MultiHeadLatentAttention(32, 4, rotary_width=6)), torch.randperm(10)
-    (q, k, _), x = layer.project(inputs()), inputs()[:, order]
-    moved_q, moved_k, _ = layer.project(x)
-    for part, moved in ((q, moved_q), (k, moved_k)):  # (B, heads, T, 8 + 6)
-        content, rotary = (part[:, :, order] - moved).abs().split((8, 6), -1)
-        assert content.max() < 1e-12
-        assert (rotary.amax((0, 1, 3))[order != torch.arange(10)] > 1e-3).all()
+def test_mla_is_its_formula_and_turns_only_the_rotary_parts():
+    layer, x = loud(KINDS["mla"]()), inputs()
+    c_q, c_kv = layer.query_norm(layer.query_down(x)), layer.kv_norm(layer.kv_down(x))
+    from_latents = (layer.query_content(c_q), layer.query_rotary(c_q))
+    from_latents += (layer.key_content(c_kv), layer.value(c_kv))
+    q_c, q_r, k_c, v = (p.unflatten(-1, (HEADS, -1)).transpose(1, 2) for p in from_latents)
+    k_r = rope(layer.key_rotary(x))[:, None]  # (B, 1, T, 4): of all heads
+    logits = (q_c @ k_c.mT + rope(q_r) @ k_r.mT) / (8 + 4) ** 0.5  # (B, heads, T, T)
+    future = torch.ones(10, 10, dtype=torch.bool).triu(1)
+    out = logits.masked_fill(future, -torch.inf).softmax(-1) @ v  # (B, heads, T, 8)
+    wanted = layer.output(out.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(layer(x), wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_cache_bytes_count_what_a_decoder_must_keep():
