@@ -101,10 +101,11 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, options)
 
     def add_param_group(self, param_group: dict) -> None:
-        """Add a group. AdamW's ``betas`` and ``eps`` are torch's unless the group has its own."""
-        if isinstance(param_group, dict) and not param_group.get("use_muon", True):
+        """Add a copy of a group. AdamW's ``betas`` and ``eps`` are torch's if it has none."""
+        if isinstance(param_group, dict):
             # Were betas among the defaults, OneCycleLR would move them, and no momentum.
-            param_group = {"betas": (0.9, 0.999), "eps": 1e-8} | param_group
+            adamw = {"betas": (0.9, 0.999), "eps": 1e-8}
+            param_group = ({} if param_group.get("use_muon", True) else adamw) | param_group
         super().add_param_group(param_group)
         try:
             _check(self.param_groups[-1])

@@ -264,6 +264,12 @@ def test_a_refused_group_leaves_the_optimizer_as_it_was():
     assert len(optimizer.param_groups) == 1
 
 
+def test_groups_serve_a_second_optimizer_with_options_of_its_own():
+    groups = split_parameters(model_and_loss()[0])
+    for lr in (0.1, 0.2):
+        assert [group["lr"] for group in Muon(groups, lr=lr).param_groups] == [lr, lr]
+
+
 def test_groups_may_be_thinned_out_before_they_are_given():
     model, _ = model_and_loss()
     model[1].weight.requires_grad_(False)
