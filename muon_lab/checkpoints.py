@@ -50,7 +50,7 @@ def load_checkpoint_(training: Any, path: str | Path) -> None:
     What it refuses it leaves as it was, and the training too. Raises ValueError.
     """
     path = Path(path)
-    state = _read(path, training.config.device)
+    state = _read(path)
     _check_same_run(path, state["run"], _identity(training))
     try:
         training.model.load_state_dict(state["model"])
@@ -65,9 +65,9 @@ def load_checkpoint_(training: Any, path: str | Path) -> None:
     _set_random_states(state["random"])
 
 
-def _read(path: Path, device: str) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
+def _read(path: Path) -> dict[str, Any]:
+    try:  # to main memory: loading puts each tensor where the model or the optimizer has its own
+        state = torch.load(path, map_location="cpu", weights_only=True)
         parts = (*KEPT, "run", "random", "model", "optimizer")
         return {name: state[name] for name in parts}
     except FileNotFoundError:
@@ -111,6 +111,6 @@ def _random_states() -> dict[str, Tensor | list[Tensor]]:
 
 
 def _set_random_states(states: dict[str, Any]) -> None:
-    torch.set_rng_state(states["cpu"].cpu())
+    torch.set_rng_state(states["cpu"])
     for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(state.cpu(), device)
+        torch.cuda.set_rng_state(state, device)

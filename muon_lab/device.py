@@ -19,6 +19,21 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
+def check_device(device: str) -> None:
+    """Raise ValueError for a device that torch does not know, or that this machine has not.
+
+    >>> check_device("cpu")
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises both
+        why = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device {device!r} is not to be had here ({why}): take cpu, or cuda on a machine "
+            "with an NVIDIA GPU and a torch made for it"
+        ) from error
+
+
 def has_compiler(device: str) -> bool:
     """Tell whether the compiler is installed that torch.compile calls for this device's code."""
     if torch.device(device).type == "cuda":  # Triton's launchers are C

@@ -104,6 +104,8 @@ class TrainConfig:
             if not (value >= 1 if name in whole else 0 < value < math.inf):
                 wanted = "1 or more" if name in whole else "positive and finite"
                 raise ValueError(f"{name} must be {wanted}; got {value!r}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be from 0 to {2**32 - 1}; got {self.seed!r}")
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise ValueError(
                 f"clip_norm must be positive and finite, or None for no clipping; "

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from muon_lab.checkpoints import check_checkpoint, load_checkpoint_, save_checkpoint
 from muon_lab.clip import MuonClip
 from muon_lab.corpus import Corpus, batches, load_corpus, windows
-from muon_lab.device import compiled, now, parts_that_fit
+from muon_lab.device import check_device, compiled, now, parts_that_fit
 from muon_lab.faults import Stopped, check_finite, check_validation, memory_explained, signals_noted
 from muon_lab.files import check_writable
 from muon_lab.gpt import GPT
@@ -119,6 +119,7 @@ def ready(config: TrainConfig, checkpoint: str | Path | None, resume: bool) -> T
         if resume:
             load_checkpoint_(training, checkpoint)
         fit_(training)
+        forget_peak_memory(config.device)  # a trial takes what AdamW would, or fails on too much
         if not resume:
             training.samples["before"] = write_text(training.model, config.sample)
             validate_(training)
@@ -129,7 +130,7 @@ def ready(config: TrainConfig, checkpoint: str | Path | None, resume: bool) -> T
 
 def begin(config: TrainConfig) -> Training:
     """Load the text, and make a model and its optimizer from the seed."""
-    forget_peak_memory(config.device)
+    check_device(config.device)
     corpus = load_corpus(config.corpus)
     torch.manual_seed(config.seed)
     model = GPT(config.model()).to(config.device)
@@ -259,6 +260,15 @@ def validate_(training: Training) -> None:
         training.note(spectrum_step=training.step, **spectra_of(model, training.optimizer))
 
 
+def check_free(target: Path, resume: bool) -> None:
+    """Refuse before the training a run file that cannot be written, or that holds another run."""
+    if target.is_file() and not resume:
+        raise ValueError(
+            f"run file {target.name} is there already: name another --save, or delete it"
+        )
+    check_writable(target)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     configs, given = parse(arguments)
@@ -268,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         target = given.save and file_for(config, given.save, len(configs) > 1)
         try:
             if target:
-                check_writable(target)
+                check_free(target, given.resume)
             run = train(config, **kept)
             print(summary(run))
             if target:

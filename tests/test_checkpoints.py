@@ -302,3 +302,12 @@ def test_a_checkpoint_of_another_muon_lab_is_refused(config, path):
 def test_a_missing_checkpoint_is_said(config, tmp_path):
     with pytest.raises(ValueError, match=r"there is no checkpoint state.pt: begin without"):
         load_checkpoint_(begin(config()), tmp_path / "state.pt")
+
+
+def test_a_checkpoint_is_read_to_main_memory_whatever_the_device(config, path):
+    """Else AdamW's counts of steps, which stay there, come back on a GPU."""
+    save_checkpoint(begin(config(seed=1)), path)
+    state = begin(config(seed=1))
+    state.config = replace(state.config, device="cuda")
+    load_checkpoint_(state, path)
+    assert {p.device.type for p in state.model.parameters()} == {"cpu"}

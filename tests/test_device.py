@@ -150,3 +150,21 @@ def test_on_a_gpu_models_are_compiled_where_they_can_be(monkeypatch, found, comp
     assert TrainConfig(**SMALL, device="cuda").compile is compile
     assert not TrainConfig(**SMALL, device="cpu").compile
     assert TrainConfig(**SMALL, device="cuda", compile=True).compile
+
+
+def test_the_trials_memory_is_no_peak_of_the_run(eager, config, monkeypatch):
+    """It takes what AdamW will, or fails on more than there is, whatever the optimizer."""
+    done, fit = [], training.fit_
+    monkeypatch.setattr(training, "forget_peak_memory", lambda name: done.append("forgotten"))
+    monkeypatch.setattr(training, "fit_", lambda state: (fit(state), done.append("tried")))
+    training.ready(config(compile=True), None, False)
+    assert done[-2:] == ["tried", "forgotten"]
+
+
+@pytest.mark.parametrize("name", ["banana", "cpu:x", "cuda:99"])
+def test_a_device_that_is_not_there_ends_with_one_sentence(config, capsys, name):
+    words = ["--preset", "tiny", "--corpus", config().corpus, "--device", name]
+    assert training.main(words) == 1
+    said = capsys.readouterr().err
+    assert f"stopped: device '{name}' is not to be had here" in said and "take cpu" in said
+    assert "Traceback" not in said

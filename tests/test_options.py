@@ -35,6 +35,8 @@ def test_what_is_given_stands_over_the_preset():
         ({"warm_up": -0.1}, "warm_up is a share"),
         ({"clip_norm": 0.0}, "clip_norm must be positive and finite, or None for no clipping"),
         ({"clip_norm": float("nan")}, "clip_norm must be positive and finite"),
+        ({"seed": 2**63}, "seed must be from 0 to 4294967295; got 9223372036854775808"),
+        ({"seed": -1}, "seed must be from 0"),
         ({"lr": -1.0}, "lr must be positive and finite; got -1.0"),
         ({"lr": float("nan")}, "lr must be positive and finite"),
         ({"tau": 0.0}, "tau must be positive"),

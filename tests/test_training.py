@@ -291,3 +291,20 @@ def test_a_corpus_that_is_not_there_ends_with_one_sentence(tmp_path, capsys):
     assert main(["--preset", "tiny", "--corpus", str(tmp_path / "nowhere")]) == 1
     said = capsys.readouterr().err
     assert "there is no such file or folder" in said and "Traceback" not in said
+
+
+def test_a_run_file_that_is_there_is_not_written_over_by_another_run(book, tmp_path, capsys):
+    options = [*SIZES, "--steps", "2", "--corpus", book, "--optimizer", "muonclip"]
+    options += ["--save", str(tmp_path)]
+    assert main([*options, "--tau", "30"]) == 0
+    assert main([*options, "--tau", "100"]) == 1  # the same name
+    (path,) = tmp_path.iterdir()
+    assert load(path).config["tau"] == 30
+    assert f"run file {path.name} is there already: name another" in capsys.readouterr().err
+
+
+def test_a_run_killed_while_it_ended_ends_again(book, tmp_path):
+    files = ["--checkpoint", str(tmp_path / "state.pt"), "--save", str(tmp_path / "run.json")]
+    options = [*SIZES, "--steps", "2", "--corpus", book, *files]
+    assert main(options) == 0
+    assert main([*options, "--resume"]) == 0
