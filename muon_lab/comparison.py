@@ -1,16 +1,19 @@
 """Compare optimizers fairly: each at its own best, same seeds and bytes, every seed's number shown.
 
-A win is claimed only where the mean gap is more than ``CLAIM`` standard errors of the seeds.
+A win is claimed only where the mean gap is more than ``CLAIM`` standard errors of the seeds, and
+more still where so few seeds leave the error itself a guess.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
 from muon_lab.records import Run
 
-CLAIM = 3  # standard errors
+CLAIM = 3  # standard errors: equals are further apart once in 25 times, with 4 degrees of freedom
+FEWER = {1: 15.9, 2: 4.85, 3: 3.48}  # Student's t of that chance, with fewer
 # What runs must share to be compared; the optimizer's own settings and the seed are not among them.
 SHARED = (
     "attention", "kv_heads", "qk_norm", "layers", "width", "heads", "context", "steps", "batch",
@@ -47,15 +50,14 @@ class Reach:
 
     @property
     def verdict(self) -> str:
-        """Claim fewer or more only where the factor is beyond the spread from 1."""
+        """Claim fewer or more only where the factor is beyond the spread from 1; see `_claim`."""
         if self.factor is None:
             return "no claim: not every seed got there"
         if self.spread is None:
             return "no claim: one seed tells nothing of the spread"
         error = self.spread / math.sqrt(len(self.factors))
-        return _claim(
-            self.factor - 1, error, "the challenger needs less", "the baseline needs less"
-        )
+        words = "the challenger needs less", "the baseline needs less"
+        return _claim(self.factor - 1, error, len(self.factors) - 1, *words)
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,17 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Claim a win only where the gap is more than three standard errors."""
+        """Claim a win only where the gap is beyond what seeds may do; see `_claim`."""
         if self.error is None:
             return "no claim: one seed tells nothing of the spread"
-        return _claim(self.gap, self.error, "the challenger wins", "the baseline wins")
+        freedom = 2 * (len(self.seeds) - 1)
+        return _claim(self.gap, self.error, freedom, "the challenger wins", "the baseline wins")
 
 
-def _claim(gap: float, error: float, positive: str, negative: str) -> str:
-    if abs(gap) <= CLAIM * error:
-        return "no claim: the gap is within three standard errors"
+def _claim(gap: float, error: float, freedom: int, positive: str, negative: str) -> str:
+    """Say which side is ahead, where the gap is beyond its error; ``freedom`` is of that error."""
+    if abs(gap) <= FEWER.get(freedom, CLAIM) * error:
+        return "no claim: the gap is within the seeds' spread"
     return positive if gap > 0 else negative
 
 
@@ -163,7 +167,10 @@ class Best:
 
 
 def best_of(runs: Sequence[Run], optimizer: str) -> Best:
-    """Pick an optimizer's best learning rate and decay, at the first seed of its runs.
+    """Pick an optimizer's best learning rate and decay, at the seed of its sweep.
+
+    That is the seed with the most settings, the least where several have as many. Raises
+    ValueError for two runs of one setting and seed, since then something else differs.
 
     >>> best_of([], "muon")
     Traceback (most recent call last):
@@ -172,13 +179,30 @@ def best_of(runs: Sequence[Run], optimizer: str) -> Best:
     own = [run for run in runs if run.config["optimizer"] == optimizer]
     if not own:
         raise ValueError(f"there is no run of {optimizer}")
-    first = min(run.config["seed"] for run in own)
+    _check_told_apart(own)
+    settings = Counter(run.config["seed"] for run in own)
+    first = max(sorted(settings), key=settings.get)
     tried = {_tuned(run): run.final_loss for run in own if run.config["seed"] == first}
     won = min(tried, key=tried.get)
     rates = {lr for lr, _ in tried}
     chosen = [run for run in own if _tuned(run) == won]
     chosen.sort(key=lambda run: run.config["seed"])
     return Best(tuple(chosen), tried, won[0] in (min(rates), max(rates)))
+
+
+def _check_told_apart(runs: Sequence[Run]) -> None:
+    found: dict[tuple, Run] = {}
+    for run in runs:
+        other = found.setdefault((*_tuned(run), run.config["seed"]), run)
+        if other is run:
+            continue
+        sides = [one.config | {"machine": one.provenance.get("device")} for one in (other, run)]
+        names = [name for name in sides[1] if sides[0].get(name) != sides[1][name]]
+        told = "; ".join(f"{name} {sides[0].get(name)} and {sides[1][name]}" for name in names)
+        raise ValueError(
+            f"two runs of {run.label}, decay {run.config['weight_decay']:g}, differ in "
+            f"{told or 'nothing'}: compare them apart"
+        )
 
 
 def _tuned(run: Run) -> tuple[float, float]:

@@ -58,6 +58,8 @@ def report(runs: Sequence[Run]) -> str:
     The runs must share model, schedule and corpus; the baseline is AdamW where it is among them.
     """
     names = [name for name in ORDER if any(run.config["optimizer"] == name for run in runs)]
+    if not names:
+        raise ValueError(f"no run of {', '.join(ORDER)}")
     bests = {name: best_of(runs, name) for name in names}
     comparisons = {name: compare(bests[names[0]].runs, best.runs) for name, best in bests.items()}
     lines = [summary(bests, comparisons), ""]

@@ -146,6 +146,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _once(values: Sequence) -> list:
+    """Leave out what was named before: a run tried twice would be no second try."""
+    return list(dict.fromkeys(values))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = _parser()
@@ -154,12 +159,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if varied or given.jobs < 1:
         parser.error(f"{' '.join(varied)}: a sweep varies these itself, by --factors and --decay"
                      if varied else f"--jobs must be 1 or more; got {given.jobs}")  # fmt: skip
+    factors, decays, seeds = map(_once, (given.factors, given.decay, given.seed))
     grids = {}
     for name in given.optimizer:
         (common,), _ = parse([*rest, "--optimizer", name])
-        grids[name] = grid(common, given.factors, given.decay)
+        try:
+            grids[name] = grid(common, factors, decays)
+        except ValueError as error:
+            parser.error(str(error))
     try:
-        runs = sweep(grids, given.seed, given.save, jobs=given.jobs)
+        runs = sweep(grids, seeds, given.save, jobs=given.jobs)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on with what is missing", file=sys.stderr)
         return 130

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from example_runs import make_run
 
-from muon_lab.comparison import best_of, compare
+from muon_lab.comparison import Reach, best_of, compare
 from muon_lab.records import load_all
 
 RECORDED = Path(__file__).parent.parent / "data" / "runs" / "cpu"
@@ -118,3 +118,41 @@ def test_the_recorded_sweep_is_fair_and_its_bests_lie_inside_the_grid():
     result = compare(bests[0].runs, bests[1].runs)
     assert result.verdict == "the challenger wins"
     assert result.seconds.verdict == "the challenger needs less"
+
+
+def test_a_further_seed_below_the_sweeps_changes_nothing():
+    losses = {(1, 0, 5): 5, (2, 0, 5): 3, (4, 0, 5): 4, (2, 0, 3): 9}
+    best = best_of(swept(losses), "muon")
+    assert (best.lr, len(best.tried), best.at_edge) == (2, 3, False)
+    assert [run.config["seed"] for run in best.runs] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        ({"config": {"tau": 100}}, "differ in tau 1 and 100: compare them apart"),
+        ({"device": "gpu"}, "differ in machine cpu and gpu"),
+        ({}, "differ in nothing"),
+    ],
+)
+def test_two_runs_of_one_setting_and_seed_are_told_apart(other, sentence):
+    runs = [make_run((9, 1)), make_run((9, 2), **other)]
+    with pytest.raises(ValueError, match=f"two runs of adamw lr 0.003 seed 0.*{sentence}"):
+        best_of(runs, "adamw")
+
+
+@pytest.mark.parametrize(("seeds", "gap"), [(2, 4.85), (3, 3.0), (5, 3.0)])
+def test_fewer_seeds_must_show_a_larger_gap(seeds, gap):
+    losses = [2.0 + 0.01 * (-1) ** seed for seed in range(seeds)]
+    error = 0.01 * np.std([(-1) ** seed for seed in range(seeds)], ddof=1) * np.sqrt(2 / seeds)
+    for times, claimed in ((0.99, False), (1.01, True)):
+        result = compare(three(losses), three([loss - times * gap * error for loss in losses]))
+        assert result.error == pytest.approx(error)
+        assert (result.verdict == "the challenger wins") is claimed
+
+
+@pytest.mark.parametrize(("times", "claimed"), [(4.7, False), (5.0, True)])
+def test_a_factor_of_three_seeds_is_held_to_three_seeds_luck(times, claimed):
+    factors = 1 + 0.02 * (np.array([-1, 0, 1]) + times / np.sqrt(3))
+    reach = Reach((1.0, 1.0, 1.0), tuple(1 / factors))
+    assert (reach.verdict == "the challenger needs less") is claimed

@@ -83,3 +83,9 @@ def test_sides_of_other_seeds_are_listed_without_a_comparison(tmp_path, capsys):
         run.save(tmp_path / f"{i}.json")
     assert runs.main([str(tmp_path)]) == 0
     assert "differ in seeds [0, 1] and [0]" in capsys.readouterr().out
+
+
+def test_runs_of_other_optimizers_are_listed_without_a_comparison(tmp_path, capsys):
+    make_run(optimizer="sgd").save(tmp_path / "a.json")
+    assert runs.main([str(tmp_path)]) == 0
+    assert "no comparison: no run of adamw, muon, muonclip" in capsys.readouterr().out

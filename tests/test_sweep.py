@@ -153,6 +153,7 @@ def test_the_command_ends_with_the_table(tmp_path, runner, capsys, monkeypatch):
     [
         (["--lr", "0.1"], "--lr: a sweep varies these itself"),
         (["--weight-decay=0"], "a sweep varies these itself"),
+        (["--factors", "0", "1"], "lr must be positive and finite; got 0.0"),
         (["--jobs", "0"], "--jobs must be 1 or more; got 0"),
     ],
 )
@@ -160,3 +161,10 @@ def test_options_that_no_sweep_can_have_are_refused(tmp_path, capsys, words, sen
     with pytest.raises(SystemExit):
         main(["--save", str(tmp_path), *words])
     assert sentence in capsys.readouterr().err
+
+
+def test_what_is_named_twice_is_tried_once(tmp_path, runner, monkeypatch):
+    monkeypatch.setattr(module, "TrainApart", lambda threads: runner)
+    words = "--preset tiny --steps 3 --optimizer adamw --factors 1 1 --decay 0 0.0 --seed 2 2"
+    assert main([*words.split(), "--corpus", str(TEXT), "--save", str(tmp_path)]) == 0
+    assert runner.asked == ["adamw-mha-lr0.003-decay0-seed2.json"]
