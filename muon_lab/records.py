@@ -6,6 +6,7 @@ very record that was in memory. What a file must hold stands in ``schema.py``.
 
 import json
 import math
+import os
 import platform
 import subprocess
 from dataclasses import dataclass, field
@@ -120,7 +121,7 @@ def load(path: str | Path) -> Run:
         raise ValueError(f"no run file {path.name}; beside it: {', '.join(near) or 'no run files'}")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is cut short or no run file ({error}); {again}") from error
     if not isinstance(data, dict) or data.get("format") != "muon_lab run":
         raise ValueError(f"{path.name} is JSON but no run file of muon_lab; {again}")
@@ -163,14 +164,18 @@ def processor() -> str:
 
 
 def _commit() -> str | None:
-    """Name the clone's commit, "+ changes" if the package was edited since; else None."""
-    package = Path(__file__).parent
+    """Name the clone's commit, "+ changes" if the package was edited since.
+
+    Where there is no clone or no git, as on a machine that got a copy of the files, it is what the
+    variable MUON_LAB_COMMIT says, or None.
+    """
+    package, told = Path(__file__).parent, os.environ.get("MUON_LAB_COMMIT")
     if not (package.parent / ".git").exists():
-        return None
+        return told
     try:
         ask = partial(subprocess.run, cwd=package, capture_output=True, text=True, check=True)
         commit = ask(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
         edited = ask(["git", "status", "--porcelain", "--untracked-files=no", "."]).stdout
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return told
     return commit + " + changes" * bool(edited)

@@ -3,6 +3,7 @@
 The tables below are the format. Version 1 files have no costs and no spectra.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -83,6 +84,8 @@ def _fields(where: str, part: Any, wanted: Mapping[str, Any]) -> Iterator[str]:
         elif not isinstance(part[name], kinds) or (isinstance(part[name], bool) != (kind is bool)):
             names = " or ".join(each.__name__ for each in kinds)
             yield f"{where}{name} must be {names}; it is {part[name]!r:.40}"
+        elif isinstance(part[name], float) and not math.isfinite(part[name]):
+            yield f"{where}{name} must be finite; it is {part[name]}"
 
 
 def _lengths(data: Mapping[str, Any]) -> dict[str, int | None]:
@@ -100,7 +103,12 @@ def _lengths(data: Mapping[str, Any]) -> dict[str, int | None]:
 def _curves(
     curves: Mapping[str, Any], lengths: Mapping[str, int | None], version: int
 ) -> Iterator[str]:
-    """Compare every curve's shape with what its axes count."""
+    """Compare every curve's shape with what its axes count, and its items with numbers."""
+    if lengths["validations"] == 0:
+        yield "curves.valid_step is empty: a run has a validation before its first step"
+    for name, curve in curves.items():
+        if not (isinstance(curve, list) and _numeric(curve)):
+            yield f"curves.{name} must be a list of numbers, or of lists of them"
     needed = CURVES | (CURVES_2 if version > 1 else {})
     for name, axes in (needed | LOGITS).items():
         if name not in curves:
@@ -110,6 +118,12 @@ def _curves(
         got, wanted = _shape(curves[name]), tuple(lengths[axis] for axis in axes)
         if None not in wanted and got != wanted:
             yield f"curves.{name} must have the shape {wanted}, ({', '.join(axes)}); it has {got}"
+
+
+def _numeric(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_numeric, value))
+    return isinstance(value, NUMBER) and not isinstance(value, bool)
 
 
 def _shape(value: Any) -> tuple[int, ...]:

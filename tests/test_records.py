@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from example_runs import make_run
 
+from muon_lab import records
 from muon_lab.records import Run, here, load, load_all
 
 RECORDED = Path(__file__).parent.parent / "data" / "runs"
@@ -118,3 +119,13 @@ def test_provenance_says_when_and_with_what():
     where = here()
     assert where["date"].endswith("+00:00")
     assert set(where) == {"date", "python", "commit"}
+
+
+def test_a_copy_without_git_says_the_commit_that_it_was_told(tmp_path, monkeypatch):
+    (tmp_path / "muon_lab").mkdir()
+    monkeypatch.setattr(records, "__file__", str(tmp_path / "muon_lab" / "records.py"))
+    assert here()["commit"] is None
+    monkeypatch.setenv("MUON_LAB_COMMIT", "b2bc259")
+    assert here()["commit"] == "b2bc259"
+    (tmp_path / ".git").mkdir()  # none that git knows
+    assert here()["commit"] == "b2bc259"
