@@ -179,6 +179,7 @@ e07.q4.check(standard_errors)""",
             "Independent errors do not add up straight: add their squares, then take the root.",
         ),
     ],
+    tolerance=1e-4,  # float32 counts too
     because="Beyond three of them the gap is hardly luck; below, more seeds or no claim.",
 )
 
@@ -246,6 +247,12 @@ def frequent_share(momentum, update):
     return np.sum((U[:, sigma > middle].T @ update) ** 2) / np.sum(update**2)
 
 
+def rare_with_the_middle(momentum, update):
+    U, sigma, _ = np.linalg.svd(momentum, full_matrices=False)
+    rare = U[:, sigma <= np.median(sigma)]
+    return np.sum((rare.T @ update) ** 2) / np.sum(update**2)
+
+
 def rare_length(momentum, update):
     return np.sqrt(rare_share(momentum, update))
 
@@ -262,6 +269,7 @@ q6 = Exercise(
     cases=[
         (_random.normal(size=(6, 6)) * np.arange(1, 7), _random.normal(size=(6, 6))),
         (_random.normal(size=(4, 9)), _random.normal(size=(4, 9))),
+        (_random.normal(size=(5, 5)), _random.normal(size=(5, 5))),  # the middle one is not rare
     ],
     starter="""\
 def rare_share(momentum, update):
@@ -285,6 +293,7 @@ e07.q6.check(rare_share)""",
         Mistake(
             frequent_share, "Those are the frequent directions: the rare have the small values."
         ),
+        Mistake(rare_with_the_middle, "That takes the middle one along: only those below it."),
         Mistake(rare_length, "That is a ratio of lengths. Energy is the sum of squares."),
         Mistake(
             rare_of_the_momentum,
