@@ -175,6 +175,17 @@ def cases(device: str = "cpu") -> dict[str, Case]:
     return found
 
 
+def block(width: int, device: str = "cpu") -> Case:
+    """Return one block of a model of this width, heads of 64.
+
+    >>> block(768).shapes()
+    [(768, 768), (768, 768), (768, 768), (768, 768), (3072, 768), (768, 3072)]
+    """
+    batch, tokens = (8, 1024) if "cuda" in device else (1, 256)
+    model = GPTConfig(layers=1, width=width, heads=max(1, width // 64), context=tokens)
+    return Case(f"One block of width {width}", model, batch, tokens)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m muon_lab.benchmarks", description=__doc__)
@@ -182,10 +193,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default=here, help=f"default here: {here}")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each table")
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--width", nargs="+", type=int, help="blocks of these widths instead")
     given = parser.parse_args(arguments)
     torch.manual_seed(0)
-    for name in given.case:
-        print(measure(cases(given.device)[name], given.seconds, given.device), end="\n\n")
+    chosen = [block(width, given.device) for width in given.width or ()]
+    for case in chosen or [cases(given.device)[name] for name in given.case]:
+        print(measure(case, given.seconds, given.device), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

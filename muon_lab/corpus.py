@@ -1,14 +1,16 @@
 """Bytes to train on: the installed standard library's source, or text that the user names.
 
+``python -m muon_lab.corpus FOLDER`` copies that source, for another machine to train on the same.
 Whole files are held out for validation, chosen by a hash of their path inside the corpus, so that
 the same files are held out on every machine and adding a file moves no other.
 """
 
+import argparse
 import hashlib
 import lzma
 import platform
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -172,3 +174,20 @@ def xz_bits_per_byte(text: Tensor) -> float:
     True
     """
     return 8 * len(lzma.compress(text.numpy().tobytes(), preset=9)) / text.numel()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Copy the default corpus to a folder, which as ``--corpus`` has the same hash everywhere."""
+    parser = argparse.ArgumentParser(prog="python -m muon_lab.corpus", description=main.__doc__)
+    parser.add_argument("folder", type=Path, help="a folder that is not there yet")
+    folder = parser.parse_args(arguments).folder
+    if folder.exists():
+        parser.error(f"{folder.name} is there already: its files would be of the corpus too")
+    for name, text in _library_files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(text)
+    print(load_corpus(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -87,3 +87,12 @@ def test_the_command_line_prints_a_table(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("small: 4 of 32×32")
     assert "torch.optim.AdamW" in printed
+
+
+def test_blocks_of_any_width_can_be_timed_instead(capsys):
+    main(["--device", "cpu", "--seconds", "0", "--width", "64", "128"])
+    tables = capsys.readouterr().out.strip().split("\n\n")
+    assert [table.splitlines()[0] for table in tables] == [
+        f"One block of width {w}: 4 of {w}×{w}, 1 of {4 * w}×{w}, 1 of {w}×{4 * w}"
+        for w in (64, 128)
+    ]

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from muon_lab.corpus import batches, load_corpus, windows, xz_bits_per_byte
+from muon_lab.corpus import batches, load_corpus, main, windows, xz_bits_per_byte
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +152,14 @@ def test_windows_span_the_text_evenly():
 def test_xz_tells_noise_from_repetition():
     assert xz_bits_per_byte(noise(20_000)) == pytest.approx(8, abs=0.1)
     assert xz_bits_per_byte(torch.arange(20_000).remainder(7).byte()) < 0.1
+
+
+def test_a_copy_of_the_library_has_its_hash(tmp_path, capsys):
+    folder = tmp_path / "copied" / "library"
+    main([str(folder)])
+    copy, library = load_corpus(folder), load_corpus()
+    assert copy.sha256 == library.sha256 and torch.equal(copy.valid, library.valid)
+    assert f"sha256 {copy.sha256[:12]}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([str(folder)])
+    assert "library is there already" in capsys.readouterr().err
