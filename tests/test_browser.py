@@ -328,6 +328,31 @@ def test_the_start_is_dragged_by_pointer_and_by_keys(small_page):
     assert values_shown(root)["x"] == pytest.approx(here["x"], abs=0.01)
 
 
+def test_a_number_typed_counts_when_enter_is_pressed(small_page):
+    root = small_page.locator(EXPLORER).first
+    show(root)
+    before = look(root)
+    box = root.locator('[data-trait="a"] input[type=number]')
+
+    def enter():
+        box.click()
+        small_page.keyboard.press("Control+A")
+        small_page.keyboard.type("3.1")
+        small_page.keyboard.press("Enter")
+
+    seen = after(small_page, root, enter)
+    assert "(3.1, −4.775, 2.0315)" in seen[0]
+    assert seen[1] != before[1]
+
+
+def test_every_label_names_a_control_of_its_own(small_page):
+    named = small_page.evaluate(
+        """() => [...document.querySelectorAll(".muon-explorer .control")].map(control =>
+        control.contains(control.querySelector("label").control))"""
+    )
+    assert len(named) > 15 and all(named)
+
+
 def test_a_dark_theme_is_dark_here_too(small_page):
     root = small_page.locator(EXPLORER).first
     show(root)

@@ -439,6 +439,17 @@ def test_a_singular_matrix_says_what_the_polar_factor_drops():
     assert "undetermined" in explorer.scene["readouts"]["now"]
 
 
+@pytest.mark.parametrize("entry", [1.5, -1.5, 0.7])
+def test_a_flat_matrix_is_said_without_rounding_or_a_mirror(entry):
+    explorer = MatrixExplorer(np.full((2, 2), entry), towards=1.0)
+    parts, now = (explorer.scene["readouts"][name] for name in ("parts", "now"))
+    assert f"stretch by {2 * abs(entry):g} and 0, rotate" in parts
+    assert "mirror" not in parts
+    assert "the stretches are 1 and 0." in now
+    found = explorer.result
+    assert np.allclose(found["U"] @ np.diag(found["stretches"]) @ found["Vh"], found["matrix"])
+
+
 def test_muon_evens_the_spectrum_out_where_sgd_and_sign_do_not():
     matrix = np.random.default_rng(0).normal(size=(32, 2)) @ np.ones((2, 24))
     matrix += 0.1 * np.random.default_rng(1).normal(size=matrix.shape)

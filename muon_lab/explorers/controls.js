@@ -25,6 +25,9 @@ function slider(spec, id, change) {
     const typed = spec.step === 1 ? Math.round(box.valueAsNumber) : box.valueAsNumber;
     change(Number.isFinite(typed) ? Math.min(Math.max(typed, spec.low), spec.high) : undefined);
   });
+  box.addEventListener("keydown", ({ key }) => { // JupyterLab keeps Enter from committing
+    if (key === "Enter") box.dispatchEvent(new Event("change"));
+  });
   const show = (value) => {
     range.value = isLog ? Math.log10(value) : value;
     box.value = shown(value);

@@ -26,7 +26,7 @@ UPDATES = {
 def rotate_stretch_rotate(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return U, the stretches, and Vᵀ of a 2 × 2 matrix; Vᵀ is a rotation by at most a right angle.
 
-    A matrix that mirrors (a negative determinant) has its mirror in U.
+    A matrix that mirrors (a negative determinant) has its mirror in U; a flat one never mirrors.
 
     >>> U, stretches, Vh = rotate_stretch_rotate(np.diag([0.5, -2.0]))
     >>> stretches.tolist(), bool(np.linalg.det(Vh) > 0)
@@ -37,6 +37,9 @@ def rotate_stretch_rotate(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
         U[:, 0], Vh[0] = -U[:, 0], -Vh[0]
     if np.linalg.det(Vh) < 0:
         U[:, 1], Vh[1] = -U[:, 1], -Vh[1]
+    if stretches[1] < 1e-15 * stretches[0]:  # what rounding made; its direction is free
+        stretches[1] = 0.0
+        U[:, 1] *= np.sign(np.linalg.det(U))
     return U, stretches, Vh
 
 
@@ -57,7 +60,7 @@ def describe(matrix: np.ndarray, towards: float) -> dict:
         "U": U,
         "Vh": Vh,
         "stretches": stretches,
-        "blend_stretches": np.diag(U.T @ blend @ Vh.T).copy(),
+        "blend_stretches": np.diag(U.T @ blend @ Vh.T).round(15) + 0.0,
         "first_angle": angle_of(Vh),
         "last_angle": angle_of(U),
         "mirrors": bool(np.linalg.det(U) < 0),
