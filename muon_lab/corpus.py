@@ -21,6 +21,8 @@ from torch import Tensor
 # Left out of the standard library: tests (long tables of inputs, absent from some systems' Python),
 # what pip installed, and IDLE (an application, absent from some systems too).
 LEFT_OUT = {"test", "tests", "site-packages", "dist-packages", "idlelib"}
+# Written anew for each build, with its paths: they would give each machine another hash.
+OF_THE_BUILD = ("_sysconfigdata", "config-")
 HELD_OUT = 10  # one file in this many is kept for validation
 
 
@@ -86,8 +88,7 @@ def _library_files() -> dict[str, bytes]:
     return {
         name: paths[name].read_bytes()
         for name in sorted(paths)
-        # _sysconfigdata is written for each build: it would give each machine another hash.
-        if not LEFT_OUT & set(name.split("/")) and not name.startswith("_sysconfigdata")
+        if not LEFT_OUT & set(name.split("/")) and not name.startswith(OF_THE_BUILD)
     }
 
 

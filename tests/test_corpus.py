@@ -46,6 +46,18 @@ def test_tests_and_installed_packages_are_no_part_of_it(library):
     assert b"def newton_schulz" not in both  # site-packages
 
 
+def test_what_each_build_writes_of_itself_is_no_part_of_it(folder, monkeypatch):
+    monkeypatch.setattr("sysconfig.get_path", lambda _: folder)
+    for name in ("this.py", "that/this.py", "_sysconfigdata__linux_.py", "config-3.11/config.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(f"# {name} of one machine")
+    first = load_corpus()
+    for name in ("_sysconfigdata__linux_.py", "config-3.11/config.py"):
+        (folder / name).write_text("# and of another")
+    assert first.train_files + first.valid_files == 2
+    assert load_corpus().sha256 == first.sha256
+
+
 def test_loading_twice_gives_the_same_bytes_and_hash(library):
     again = load_corpus()
     assert again.sha256 == library.sha256
