@@ -282,6 +282,6 @@ def _sample(
         return logits.argmax(dim=-1, keepdim=True)
     logits = logits.float() / temperature  # (B, vocab)
     if top_k is not None:
-        kth = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]  # (B, 1)
-        logits = logits.masked_fill(logits < kth, -torch.inf)
+        kept = logits.topk(min(top_k, logits.shape[-1]))  # (B, k): k of them where there are ties
+        logits = torch.full_like(logits, -torch.inf).scatter(-1, kept.indices, kept.values)
     return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)

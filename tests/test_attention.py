@@ -445,6 +445,7 @@ def test_flex_attention_is_for_cuda_and_heads_it_can_take():
     assert not attention._flex_can_run(on_cuda, v[..., :8])
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention's maxima need CUDA")
 def test_flex_attention_equals_explicit_on_cuda():
     q, k, v = (torch.randn(2, n, 256, 32, device="cuda") for n in (4, 2, 2))

@@ -151,6 +151,7 @@ placeholder = ____
         (lambda x, scale: "text", "got 'text'"),
         (lambda x, scale: [1, [2]], "[1, [2]]"),
         (writes_into_argument, "writes into its argument"),
+        (lambda x, scale: exit(), "it raised SystemExit"),
         (3, "not callable"),
         (None, "not callable"),
     ],

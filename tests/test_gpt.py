@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from muon_lab.gpt import GPT, GPTConfig
+from muon_lab.gpt import GPT, GPTConfig, _sample
 
 SMALL = {"layers": 2, "width": 32, "heads": 4, "context": 16}
 KINDS = ["mha", "gqa", "mla"]
@@ -109,6 +109,12 @@ def test_top_k_draws_only_among_the_k_likeliest():
     dice = torch.Generator().manual_seed(0)
     drawn = {model.generate(prompt, 1, 5.0, 3, dice)[0, -1].item() for _ in range(40)}
     assert drawn == allowed
+
+
+def test_top_k_keeps_no_more_than_k_of_equal_logits():
+    dice = torch.Generator().manual_seed(0)
+    drawn = {_sample(torch.zeros(1, 16), 1.0, 3, dice).item() for _ in range(60)}
+    assert len(drawn) == 3
 
 
 def test_bad_sampling_options_and_too_long_inputs_are_refused():

@@ -89,7 +89,15 @@ def test_an_untouched_exercise_stands_as_not_attempted(path):
     assert [reply for reply in stored if not reply.startswith("○ not attempted")] == []
 
 
+@each_notebook
+def test_each_link_to_a_file_leads_to_one(path):
+    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    links = re.findall(r"\]\((?!https?://|#)([^)\s]+)\)", text)
+    assert links and [link for link in links if not (path.parent / link).exists()] == []
+
+
 @pytest.mark.notebook
+@pytest.mark.timeout(600)  # a machine busy with other things takes four times as long
 @each_notebook
 def test_a_notebook_runs_with_its_exercises_solved(path):
     notebook = read(path)

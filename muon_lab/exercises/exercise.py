@@ -181,7 +181,7 @@ class Exercise:
             return self.observe(**settings)
         except NotAttempted:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # exit() in an answer must not end the notebook
             return Failure(f"{type(error).__name__}: {error}", where(error))
 
     def _difference(self, wanted, got):
