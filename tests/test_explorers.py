@@ -144,6 +144,10 @@ def test_axes_are_drawn_once_for_each_theme(explorer):
     for axes in explorer.backdrop["axes"]:
         left, top, width, height = axes["box"]
         assert 0 < left < left + width < 1 and 0 < top < top + height < 1
+    panels = [axes["panel"] for axes in explorer.backdrop["axes"]]
+    for (left, top, width, height), other in itertools.permutations(panels, 2):
+        beside = left + width <= other[0] + 0.002 or other[0] + other[2] <= left + 0.002
+        assert beside or top + height <= other[1] + 0.002 or other[1] + other[3] <= top + 0.002
     same = explorer.backdrop
     control = sliders(explorer)[0]
     setattr(explorer, control["trait"], control["high"])

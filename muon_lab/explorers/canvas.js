@@ -43,18 +43,17 @@ function layOut(backdrop, width) {
     top += Math.max(...row.map(({ to }) => to[3]));
   }
   const parts = rows.flat();
-  const scale = parts[0].to[2] / parts[0].natural[0];
   const maps = backdrop.axes.map((axes, i) => pixelMaps(axes, parts[i] ?? parts[0]));
-  return { height: top, scale, parts, maps };
+  return { height: top, parts, maps };
 }
 
-function pixelMaps(axes, { from, to }) {
+function pixelMaps(axes, { from, to, natural }) {
   const [wide, high] = [to[2] / from[2], to[3] / from[3]]; // of the whole sheet at this scale
   const left = to[0] + (axes.box[0] - from[0]) * wide;
   const top = to[1] + (axes.box[1] - from[1]) * high;
   const [across, down] = [axes.box[2] * wide, axes.box[3] * high];
   return {
-    left, top, across, down,
+    left, top, across, down, scale: to[2] / natural[0],
     x: mapping(axes.x, axes.logs[0], left, across),
     y: mapping(axes.y, axes.logs[1], top + down, -down),
   };
@@ -121,11 +120,11 @@ const draw = {
   },
 };
 
-function drawMarks(context, marks, maps, inks, scale) {
-  context.font = `${Math.min(Math.max(12.5 * scale, 10.5), 14)}px system-ui, sans-serif`;
+function drawMarks(context, marks, maps, inks) {
   for (const mark of marks) {
     const to = maps[mark.axes];
     context.save();
+    context.font = `${Math.min(Math.max(12.5 * to.scale, 10.5), 14)}px system-ui, sans-serif`;
     if (mark.kind !== "label") {
       context.beginPath();
       context.rect(to.left, to.top, to.across, to.down);
@@ -193,6 +192,6 @@ class Picture {
 
   move(marks) {
     const context = cleared(this.above, this.width, this.layout.height);
-    drawMarks(context, marks, this.layout.maps, this.inks, this.layout.scale);
+    drawMarks(context, marks, this.layout.maps, this.inks);
   }
 }

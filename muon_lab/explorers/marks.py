@@ -180,7 +180,7 @@ def backdrop(draw_axes: Callable, size: tuple[float, float]) -> dict:
 def _describe(axes: Axes) -> dict:
     figure, place = axes.figure, axes.get_position()
     around = axes.get_tightbbox(figure.canvas.get_renderer())  # with ticks, labels and title
-    around = around.padded(0.08 * figure.dpi).transformed(figure.transFigure.inverted())
+    around = around.padded(0.02 * figure.dpi).transformed(figure.transFigure.inverted())
     left, right = max(around.x0, 0.0), min(around.x1, 1.0)
     top, bottom = max(1 - around.y1, 0.0), min(1 - around.y0, 1.0)
     return {
