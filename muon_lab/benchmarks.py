@@ -14,14 +14,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.optim._muon import _zeropower_via_newtonschulz  # it has no public name
 
 from muon_lab.gpt import GPT, GPTConfig
 from muon_lab.muon import Muon, split_parameters
 from muon_lab.options import TrainConfig
-from muon_lab.orthogonalize import newton_schulz
+from muon_lab.orthogonalize import newton_schulz, newton_schulz_fast
+from muon_lab.polynomials import JORDAN
 
 OURS, PEER, LOOP = "Muon, here", "torch.optim.Muon", "Muon, a loop"
+ALONE, ALONE_PEER = "its Newton–Schulz alone", "torch's Newton–Schulz"
 ADAMW, TRAIN = "torch.optim.AdamW", "forward and backward"
+TWIN = {OURS: PEER, PEER: PEER, LOOP: PEER, ALONE: ALONE_PEER, ALONE_PEER: ALONE_PEER}
 CASES = {
     "cpu": "The cpu preset",
     "gpu": "The gpu preset",
@@ -76,12 +80,12 @@ class Timing:
             f"{self.case.title}: {shapes}",
             f"on {self.device}, {len(self.seconds[OURS])} rounds, "
             f"forward and backward over {self.case.batch} × {self.case.tokens} tokens",
-            f"{'':22}{'median':>12}{'torch over it':>16}{'of fwd + bwd':>15}",
+            f"{'':23}{'median':>12}{'torch over it':>16}{'of fwd + bwd':>15}",
         ]
         for name in self.seconds:
-            speed_up = f"{self.ratio(PEER, name):.2f} ×" if name in (OURS, PEER, LOOP) else ""
+            speed_up = f"{self.ratio(TWIN[name], name):.2f} ×" if name in TWIN else ""
             share = self.ratio(name, TRAIN)
-            lines.append(f"{name:22}{1e3 * self.median(name):>9.1f} ms{speed_up:>16}{share:>15.1%}")
+            lines.append(f"{name:23}{1e3 * self.median(name):>9.1f} ms{speed_up:>16}{share:>15.1%}")
         return "\n".join(lines)
 
 
@@ -127,6 +131,18 @@ def plain_loop(params: Sequence[Tensor]) -> Callable[[], object]:
     return step
 
 
+def orthogonalizations(grads: Sequence[Tensor]) -> dict[str, Callable[[], object]]:
+    """Return what a step does to these matrices between momentum and weights, ours and torch's."""
+    alike: dict[torch.Size, list[Tensor]] = {}
+    for grad in grads:
+        alike.setdefault(grad.shape, []).append(grad)
+    stacks = [torch.stack(same) for same in alike.values()]
+    return {
+        ALONE: lambda: [newton_schulz_fast(stack, "jordan") for stack in stacks],
+        ALONE_PEER: lambda: [_zeropower_via_newtonschulz(g, JORDAN, 5, 1e-7) for g in grads],
+    }
+
+
 def measure(case: Case, seconds: float = 20.0, device: str = "cpu") -> Timing:
     """Time the contenders on one case."""
     dice = torch.Generator(device).manual_seed(0)
@@ -139,6 +155,7 @@ def measure(case: Case, seconds: float = 20.0, device: str = "cpu") -> Timing:
         for p, grad in zip(params, grads, strict=True):
             p.grad = grad  # shared: no contender writes to it
         contenders[name] = plain_loop(params) if name == LOOP else rules[name](params, lr=1e-3).step
+    contenders |= orthogonalizations(grads)
     contenders[TRAIN] = _forward_and_backward(case, device)
     where = torch.cuda.get_device_name(device) if "cuda" in device else _cpu()
     return Timing(case, where, interleave(contenders, seconds, device))

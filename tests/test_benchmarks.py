@@ -36,7 +36,7 @@ def test_a_measurement_has_all_contenders_and_the_same_rounds():
     timing = measure(SMALL, seconds=0.0)
     assert list(timing.seconds) == [
         "Muon, here", "torch.optim.Muon", "Muon, a loop", "torch.optim.AdamW",
-        "forward and backward",
+        "its Newton–Schulz alone", "torch's Newton–Schulz", "forward and backward",
     ]  # fmt: skip
     assert {len(taken) for taken in timing.seconds.values()} == {3}
     assert all(second > 0 for taken in timing.seconds.values() for second in taken)
@@ -55,6 +55,13 @@ def test_the_table_says_medians_and_ratios():
     assert [line.split()[-1] for line in lines[3:]] == ["2.0%", "6.0%", "12.0%", "1.0%", "100.0%"]
     assert "3.00 ×" in lines[3] and "1.00 ×" in lines[4] and "0.50 ×" in lines[5]
     assert "×" not in lines[6]
+
+
+def test_both_newton_schulz_do_the_same_work():
+    grads = [torch.randn(shape) for shape in ((12, 12), (24, 12), (12, 12))]
+    ours, theirs = (run() for run in benchmarks.orthogonalizations(grads).values())
+    for got, wanted in zip((*ours[0], *ours[1]), (theirs[0], theirs[2], theirs[1]), strict=True):
+        assert_close(got.float(), wanted.float(), atol=0.03)  # bfloat16
 
 
 def test_the_plain_loop_is_muon():

@@ -13,7 +13,7 @@ import pytest
 
 from muon_lab import exercises
 from muon_lab.exercises import ____
-from muon_lab.exercises.compare import difference
+from muon_lab.exercises.compare import Failure, difference
 from muon_lab.exercises.exercise import Exercise, Mistake, itself
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -172,6 +172,7 @@ def test_wrong_functions_get_clear_words(answer, said):
         ([np.ones(2), np.zeros(2)], np.array([[1, 1], [0, 0]])),
         (np.array([1.0, np.nan]), np.array([1 + 1e-9, np.nan])),
         (np.array([1.0, np.inf]), np.array([1 + 1e-9, np.inf])),
+        ({"a": 1, "b": np.ones(2)}, {"b": [1, 1], "a": 1.0}),
     ],
 )
 def test_the_same_numbers_are_the_same_in_any_container(wanted, got):
@@ -194,6 +195,11 @@ def test_the_same_numbers_are_the_same_in_any_container(wanted, got):
 )
 def test_other_numbers_are_others_in_any_container(wanted, got):
     assert "wanted" in difference(wanted, got, 1e-6)
+
+
+@pytest.mark.parametrize("wanted", [np.ones(2), 1.0, [np.ones(2)], Failure("another", "")])
+def test_an_exception_is_told_whatever_was_wanted(wanted):
+    assert difference(wanted, Failure("KeyError: 1", ""), 1e-6) == "it raised KeyError: 1"
 
 
 def test_numbers_that_look_alike_are_told_apart():

@@ -31,12 +31,13 @@ def where(error) -> str:
 def difference(wanted, got, tolerance: float) -> str:
     """Say how ``got`` differs from ``wanted``; an empty string where it does not."""
     if isinstance(got, Failure):
-        return "" if got == wanted else f"it raised {got.message}{got.where}"
+        same = isinstance(wanted, Failure) and got == wanted
+        return "" if same else f"it raised {got.message}{got.where}"
     if got is None and wanted is not None:
         return "the answer is None: is a return missing?"
     got = in_the_form_of(wanted, got)
     if isinstance(wanted, Mapping) and isinstance(got, Mapping) and wanted.keys() == got.keys():
-        return parts_differ(wanted.values(), got.values(), tolerance)
+        return parts_differ(wanted.values(), [got[key] for key in wanted], tolerance)
     if isinstance(wanted, list | tuple) and isinstance(got, list | tuple):
         if len(wanted) != len(got):
             return f"wanted {len(wanted)} values, got {len(got)}."

@@ -1,7 +1,6 @@
 """Matrices whose singular values the polynomial explorer starts from."""
 
 import functools
-from pathlib import Path
 
 import numpy as np
 
@@ -70,7 +69,7 @@ def nearly_low_rank() -> np.ndarray:
 def momentum(steps: int = 20) -> np.ndarray:
     """Return Muon's momentum (256, 64) for one matrix of a small transformer, after real steps.
 
-    The transformer reads this package's own source; a second or two, once a session.
+    The transformer reads what the course trains on; a second or two, once a session.
     """
     import torch  # a page that shows no momentum needs no torch
 
@@ -79,7 +78,7 @@ def momentum(steps: int = 20) -> np.ndarray:
     from muon_lab.muon import Muon
     from muon_lab.split import split_parameters
 
-    text = load_corpus(Path(__file__).parents[1]).train
+    text = load_corpus().train
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = GPT(GPTConfig(layers=2, width=64, heads=4, context=64))
