@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim._muon import _zeropower_via_newtonschulz  # it has no public name
 
+from muon_lab.device import now
 from muon_lab.gpt import GPT, GPTConfig
 from muon_lab.muon import Muon, split_parameters
 from muon_lab.options import TrainConfig
@@ -100,20 +101,13 @@ def interleave(
     end, rounds = None, -1
     while rounds < FLOOR or time.perf_counter() < end:
         for name, run in contenders.items():
-            began = _now(device)
+            began = now(device)
             run()
             if end is not None:
-                taken[name].append(_now(device) - began)
+                taken[name].append(now(device) - began)
         rounds += 1
         end = end or time.perf_counter() + seconds
     return taken
-
-
-def _now(device: str) -> float:
-    """Read the clock once the device has done what it was given."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def plain_loop(params: Sequence[Tensor]) -> Callable[[], object]:
@@ -132,7 +126,10 @@ def plain_loop(params: Sequence[Tensor]) -> Callable[[], object]:
 
 
 def orthogonalizations(grads: Sequence[Tensor]) -> dict[str, Callable[[], object]]:
-    """Return what a step does to these matrices between momentum and weights, ours and torch's."""
+    """Return what a step does to these matrices between momentum and weights, ours and torch's.
+
+    On a CPU a step of ours gives each core large matrices of its own; here they go in turn.
+    """
     alike: dict[torch.Size, list[Tensor]] = {}
     for grad in grads:
         alike.setdefault(grad.shape, []).append(grad)
