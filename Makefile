@@ -28,7 +28,7 @@ test: lint  ## lint, unit tests, doctests, every notebook twice, the browser: al
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=180 $(ARGS)
 
 check: lint  ## lint and the unit tests only, for while you work
-	@$(RUN) -m pytest -m "not notebook" --ignore=tests/test_browser.py $(ARGS)
+	@$(RUN) -m pytest -m "not notebook" --ignore=tests/notebooks/test_browser.py $(ARGS)
 
 .PHONY: lint
 lint: .venv/has-test
@@ -37,12 +37,12 @@ lint: .venv/has-test
 	@$(RUN) -m ruff format --check .
 
 bench: .venv/has-test  ## measure the speeds that the course speaks of
-	@$(RUN) -m muon_lab.benchmarks
-	@$(RUN) tests/bench_explorers.py
+	@$(RUN) tools/benchmarks.py
+	@$(RUN) tools/bench_explorers.py
 
 store: .venv/has-test  ## run NOTEBOOK=notebooks/... from top to bottom and store its outputs
 	@test -n "$(NOTEBOOK)" || { echo "Say which: make store NOTEBOOK=notebooks/01_descent.ipynb"; exit 2; }
-	@$(RUN) tests/store_notebook.py $(NOTEBOOK)
+	@$(RUN) tools/store_notebook.py $(NOTEBOOK)
 
 clean:  ## take away the environment and the caches; recorded runs stay
 	@rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis

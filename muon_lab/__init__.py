@@ -1,7 +1,15 @@
-"""Muon Lab: the Muon optimizer, its ideas one by one, and a course that moves.
+"""Muon Lab: the Muon optimizer, and a course on it that moves.
 
-Importing the package costs nothing: each module is imported by its own name
-(``from muon_lab.muon import Muon``), so that the NumPy parts never load torch.
+    muon, clip, split, orthogonalize, polynomials   the optimizer: begin with muon.py
+    model/                       attention (MHA, GQA, MLA) and the byte-level GPT
+    training/                    one run, from its configuration to its record
+    runs/                        many runs: the file format, fair comparison, tables
+    descent, problems, plots     the lessons' NumPy update rules, test functions and figures
+    explorers/                   live pictures for JupyterLab
+    exercises/                   the course's exercises and the engine that checks answers
+    doctor                       what this machine can do
+
+Imports go down this list, never up. Importing the package itself loads nothing else.
 """
 
 __version__ = "0.1.0"

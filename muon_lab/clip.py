@@ -23,7 +23,7 @@ def qk_clip_(model: nn.Module, tau: float = 100.0) -> dict[str, Tensor]:
     the optimizer's step, on every rank: under torch.distributed the maxima of all ranks count.
     Raises ValueError for a model without such layers, RuntimeError before a forward.
 
-    >>> from muon_lab.gpt import GPT, GPTConfig
+    >>> from muon_lab.model.gpt import GPT, GPTConfig
     >>> model = GPT(GPTConfig(layers=1, width=32, heads=2, context=8))
     >>> _ = model(torch.zeros(1, 8, dtype=torch.long))
     >>> qk_clip_(model, tau=100.0)
@@ -44,7 +44,7 @@ def _clippable(model: nn.Module) -> dict[str, nn.Module]:
     if not layers:
         raise ValueError(
             "no module of this model has both max_logits and clip_qk_(tau), so there is nothing to "
-            "clip; muon_lab.attention's classes have them."
+            "clip; muon_lab.model.attention's classes have them."
         )
     return layers
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
 from muon_lab.polynomials import Triple, evaluate, fixed_points
-from muon_lab.runs import Run
+from muon_lab.runs.record import Run
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN, GREY = (
     "#0072b2",

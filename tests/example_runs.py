@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from muon_lab.records import Run
-from muon_lab.schema import CONFIG, COSTS
+from muon_lab.runs.record import Run
+from muon_lab.runs.schema import CONFIG, COSTS
 
 
 def content(version=2):

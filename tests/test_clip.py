@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from muon_lab.clip import MuonClip, qk_clip_
-from muon_lab.gpt import GPT, GPTConfig
+from muon_lab.model.gpt import GPT, GPTConfig
 from muon_lab.muon import Muon, split_parameters
 
 KINDS = ["mha", "gqa", "mla"]

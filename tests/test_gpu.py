@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from muon_lab.checkpoints import load_checkpoint_, save_checkpoint
-from muon_lab.meters import gradient_norm, peak_flops
 from muon_lab.muon import Muon
-from muon_lab.options import TrainConfig
-from muon_lab.training import backward_, begin, drawn_from, fit_, stream_of, train, train_step_
+from muon_lab.training.checkpoint import load_checkpoint_, save_checkpoint
+from muon_lab.training.config import TrainConfig
+from muon_lab.training.costs import gradient_norm, peak_flops
+from muon_lab.training.loop import backward_, begin, drawn_from, fit_, stream_of, train, train_step_
 from tests.assertions import assert_close
 
 pytestmark = [

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from muon_lab.gpt import GPT, GPTConfig
+from muon_lab.model.gpt import GPT, GPTConfig
 from muon_lab.muon import Muon
 from muon_lab.split import describe, split_parameters
 

@@ -5,9 +5,9 @@ from typing import ClassVar
 import numpy as np
 from traitlets import TraitError
 
-from muon_lab.explorers.controls import Choice, Count, Slider
-from muon_lab.explorers.explorer import Explorer, Scene, script
-from muon_lab.explorers.marks import dots, line
+from muon_lab.explorers.base.controls import Choice, Count, Slider
+from muon_lab.explorers.base.explorer import Explorer, Scene, script
+from muon_lab.explorers.base.marks import dots, line
 from muon_lab.explorers.spectra import as_real
 
 FLOOR = 0.1  # where a head is drawn whose largest logit is less, or negative

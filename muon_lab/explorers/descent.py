@@ -8,7 +8,8 @@ import numpy as np
 from traitlets import Bool, observe
 
 from muon_lab.descent import RULES
-from muon_lab.explorers.controls import Choice, Count, Slider
+from muon_lab.explorers.base.controls import Choice, Count, Slider
+from muon_lab.explorers.base.explorer import Explorer, Scene, script
 from muon_lab.explorers.descent_scene import (
     BETAS,
     INKS,
@@ -21,7 +22,6 @@ from muon_lab.explorers.descent_scene import (
     sentence,
     summarise,
 )
-from muon_lab.explorers.explorer import Explorer, Scene, script
 from muon_lab.plots import draw_contours
 from muon_lab.problems import PROBLEMS, Problem
 

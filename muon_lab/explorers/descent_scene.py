@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from muon_lab.descent import RULES, Path, descend
-from muon_lab.explorers.labels import end_labels, step_labels
-from muon_lab.explorers.marks import dots, line
+from muon_lab.explorers.base.labels import end_labels, step_labels
+from muon_lab.explorers.base.marks import dots, line
 from muon_lab.problems import Problem
 
 BETAS = {"momentum": "beta", "nesterov": "beta", "rmsprop": "beta", "muon": "beta"}

@@ -5,10 +5,10 @@ from typing import ClassVar
 import numpy as np
 from traitlets import TraitError
 
-from muon_lab.explorers.controls import Choice, Count, Slider
-from muon_lab.explorers.explorer import Explorer, Scene, script
-from muon_lab.explorers.labels import Limits, at_height, height_of
-from muon_lab.explorers.marks import dots, label, line
+from muon_lab.explorers.base.controls import Choice, Count, Slider
+from muon_lab.explorers.base.explorer import Explorer, Scene, script
+from muon_lab.explorers.base.labels import Limits, at_height, height_of
+from muon_lab.explorers.base.marks import dots, label, line
 from muon_lab.explorers.spectra import as_real
 
 OWN = "your own"

@@ -5,10 +5,10 @@ from typing import ClassVar
 import numpy as np
 from traitlets import TraitError
 
-from muon_lab.explorers.controls import Choice, Slider
-from muon_lab.explorers.explorer import Explorer, Scene, script
-from muon_lab.explorers.labels import end_labels
-from muon_lab.explorers.marks import dots, line
+from muon_lab.explorers.base.controls import Choice, Slider
+from muon_lab.explorers.base.explorer import Explorer, Scene, script
+from muon_lab.explorers.base.labels import end_labels
+from muon_lab.explorers.base.marks import dots, line
 from muon_lab.explorers.spectra import OWN, SPECTRA, as_matrix, as_real
 from muon_lab.orthogonalize import newton_schulz, polar_factor
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from traitlets import Any, Dict, Float, TraitError, observe, validate
 
-from muon_lab.explorers.controls import Choice, Count, Slider, Toggle
-from muon_lab.explorers.explorer import Explorer, Scene, script
+from muon_lab.explorers.base.controls import Choice, Count, Slider, Toggle
+from muon_lab.explorers.base.explorer import Explorer, Scene, script
 from muon_lab.explorers.polynomial_scene import (
     SIGMA_LIMITS,
     curve_marks,

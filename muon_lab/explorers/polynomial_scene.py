@@ -6,9 +6,9 @@ two together.
 
 import numpy as np
 
-from muon_lab.explorers.labels import end_labels, step_labels
-from muon_lab.explorers.marks import band as shade
-from muon_lab.explorers.marks import dots, line
+from muon_lab.explorers.base.labels import end_labels, step_labels
+from muon_lab.explorers.base.marks import band as shade
+from muon_lab.explorers.base.marks import dots, line
 from muon_lab.polynomials import (
     AnySchedule,
     apply_schedule,

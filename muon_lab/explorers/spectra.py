@@ -73,10 +73,10 @@ def momentum(steps: int = 20) -> np.ndarray:
     """
     import torch  # a page that shows no momentum needs no torch
 
-    from muon_lab.corpus import batches, load_corpus
-    from muon_lab.gpt import GPT, GPTConfig
+    from muon_lab.model.gpt import GPT, GPTConfig
     from muon_lab.muon import Muon
     from muon_lab.split import split_parameters
+    from muon_lab.training.data import batches, load_corpus
 
     text = load_corpus().train
     with torch.random.fork_rng(devices=[]):

@@ -1,0 +1,8 @@
+"""Run ``python -m muon_lab.runs``."""
+
+import sys
+
+from muon_lab.runs.tables import main
+
+if __name__ == "__main__":
+    sys.exit(main())

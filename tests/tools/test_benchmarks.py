@@ -1,0 +1,105 @@
+"""Benchmarks take turns, time what they say, and draw it; how fast it is no unit test can hold."""
+
+import time
+
+import benchmarks
+import pytest
+import torch
+from benchmarks import Case, Timing, cases, interleave, main, measure, plain_loop
+
+from muon_lab.model.gpt import GPTConfig
+from muon_lab.muon import Muon
+from tests.assertions import assert_close
+
+SMALL = Case("small", GPTConfig(layers=1, width=32, heads=2, context=8), batch=1, tokens=8)
+
+
+def test_contenders_take_turns_and_the_first_round_does_not_count():
+    order = []
+    contenders = {name: lambda name=name: order.append(name) for name in "abc"}
+    seconds = interleave(contenders, seconds=0.0)
+    assert order == list("abc") * 4
+    assert {name: len(taken) for name, taken in seconds.items()} == dict.fromkeys("abc", 3)
+
+
+def test_a_turn_is_timed_by_itself():
+    seconds = interleave({"sleeps": lambda: time.sleep(0.02), "is at once": int}, seconds=0.0)
+    assert min(seconds["sleeps"]) >= 0.02
+    assert min(seconds["is at once"]) < 0.02
+
+
+def test_more_rounds_are_made_while_there_is_time():
+    assert len(interleave({"a": lambda: time.sleep(0.005)}, seconds=0.2)["a"]) > 3
+
+
+def test_a_measurement_has_all_contenders_and_the_same_rounds():
+    timing = measure(SMALL, seconds=0.0)
+    assert list(timing.seconds) == [
+        "Muon, here", "torch.optim.Muon", "Muon, a loop", "torch.optim.AdamW",
+        "its Newton–Schulz alone", "torch's Newton–Schulz", "forward and backward",
+    ]  # fmt: skip
+    assert {len(taken) for taken in timing.seconds.values()} == {3}
+    assert all(second > 0 for taken in timing.seconds.values() for second in taken)
+
+
+def test_the_table_says_medians_and_ratios():
+    names = ["Muon, here", "torch.optim.Muon", "Muon, a loop", "torch.optim.AdamW"]
+    seconds = dict(
+        zip(names, ([0.001, 0.002, 0.9], [0.006] * 3, [0.012] * 3, [0.001] * 3), strict=True)
+    )
+    timing = Timing(SMALL, "CPU", seconds | {"forward and backward": [0.1] * 3})
+    assert timing.ratio("torch.optim.Muon", "Muon, here") == pytest.approx(3.0)
+    lines = str(timing).splitlines()
+    assert lines[0] == "small: 4 of 32×32, 1 of 128×32, 1 of 32×128"
+    assert "1 × 8 tokens" in lines[1]
+    assert [line.split()[-1] for line in lines[3:]] == ["2.0%", "6.0%", "12.0%", "1.0%", "100.0%"]
+    assert "3.00 ×" in lines[3] and "1.00 ×" in lines[4] and "0.50 ×" in lines[5]
+    assert "×" not in lines[6]
+
+
+def test_both_newton_schulz_do_the_same_work():
+    grads = [torch.randn(shape) for shape in ((12, 12), (24, 12), (12, 12))]
+    ours, theirs = (run() for run in benchmarks.orthogonalizations(grads).values())
+    for got, wanted in zip((*ours[0], *ours[1]), (theirs[0], theirs[2], theirs[1]), strict=True):
+        assert_close(got.float(), wanted.float(), atol=0.03)  # bfloat16
+
+
+def test_the_plain_loop_is_muon():
+    ours, theirs = ([torch.nn.Parameter(torch.ones(12, 12))] for _ in range(2))
+    ours[0].grad = theirs[0].grad = torch.randn(12, 12)
+    plain_loop(ours)()
+    Muon(theirs, lr=1e-3, ns_dtype=torch.bfloat16).step()
+    assert_close(ours[0], theirs[0], atol=1e-6)
+
+
+def test_the_cases_are_the_presets():
+    shapes = {name: case.shapes() for name, case in cases().items()}
+    assert {name: len(each) for name, each in shapes.items()} == {
+        "cpu": 24, "gpu": 60, "gpu-124m": 72,
+    }  # fmt: skip
+    assert set(shapes["cpu"]) == {(128, 128), (512, 128), (128, 512)}
+    numbers = sum(rows * columns for rows, columns in shapes["gpu-124m"])
+    assert numbers == 84_934_656  # GPT-2 small's
+
+
+@pytest.mark.parametrize(("device", "size"), [("cpu", (1, 256)), ("cuda", (32, 1024))])
+def test_a_cpu_takes_a_large_model_with_a_small_batch(device, size):
+    case = cases(device)["gpu-124m"]
+    assert (case.batch, case.tokens) == size
+
+
+def test_the_command_line_prints_a_table(monkeypatch, capsys):
+    monkeypatch.setattr(benchmarks, "cases", lambda device: {"cpu": SMALL})
+    main(["--device", "cpu", "--seconds", "0", "--case", "cpu"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("small: 4 of 32×32")
+    assert "torch.optim.AdamW" in printed
+
+
+def test_blocks_of_any_width_can_be_timed_instead(capsys):
+    main(["--device", "cpu", "--seconds", "0", "--width", "64", "128"])
+    tables = capsys.readouterr().out.strip().split("\n\n")
+    assert [table.splitlines()[0] for table in tables] == [
+        f"One block of width {w}: 4 of {w}×{w}, 1 of {4 * w}×{w}, 1 of {w}×{4 * w}"
+        for w in (64, 128)
+    ]

@@ -1,0 +1,219 @@
+"""Time Muon's step against its peers, in one run: ``python -m tools.benchmarks``.
+
+All contenders of a table take turns on the same gradients, so that what else the machine does
+falls on all of them. Times are medians over the rounds. They belong to the machine and the moment;
+their ratios travel better.
+"""
+
+import argparse
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim._muon import _zeropower_via_newtonschulz  # it has no public name
+
+from muon_lab.model.gpt import GPT, GPTConfig
+from muon_lab.muon import Muon, split_parameters
+from muon_lab.orthogonalize import newton_schulz, newton_schulz_fast
+from muon_lab.polynomials import JORDAN
+from muon_lab.training.config import TrainConfig
+from muon_lab.training.device import now
+
+OURS, PEER, LOOP = "Muon, here", "torch.optim.Muon", "Muon, a loop"
+ALONE, ALONE_PEER = "its Newton–Schulz alone", "torch's Newton–Schulz"
+ADAMW, TRAIN = "torch.optim.AdamW", "forward and backward"
+TWIN = {OURS: PEER, PEER: PEER, LOOP: PEER, ALONE: ALONE_PEER, ALONE_PEER: ALONE_PEER}
+CASES = {
+    "cpu": "The cpu preset",
+    "gpu": "The gpu preset",
+    "gpu-124m": "The gpu-124m preset, which is GPT-2 small",
+}
+FLOOR = 3  # rounds, however long they take
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model whose hidden matrices are stepped, and the batch of its forward and backward."""
+
+    title: str
+    model: GPTConfig
+    batch: int
+    tokens: int  # a sequence
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Return the shapes of the model's hidden matrices.
+
+        >>> len(Case("GPT-2 small", GPTConfig(layers=12, width=768, heads=12), 1, 1).shapes())
+        72
+        """
+        with torch.device("meta"):
+            groups = split_parameters(GPT(self.model))
+        return [tuple(p.shape) for group in groups if group["use_muon"] for p in group["params"]]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of every round for every contender, (rounds,) each, in the order they ran."""
+
+    case: Case
+    device: str
+    seconds: dict[str, list[float]]
+
+    def median(self, name: str) -> float:
+        """Return the median seconds of a contender."""
+        return statistics.median(self.seconds[name])
+
+    def ratio(self, name: str, to: str) -> float:
+        """Return one contender's median time over another's."""
+        return self.median(name) / self.median(to)
+
+    def __str__(self) -> str:
+        """Draw the table."""
+        shapes = ", ".join(
+            f"{count} of {rows}×{columns}"
+            for (rows, columns), count in Counter(self.case.shapes()).items()
+        )
+        lines = [
+            f"{self.case.title}: {shapes}",
+            f"on {self.device}, {len(self.seconds[OURS])} rounds, "
+            f"forward and backward over {self.case.batch} × {self.case.tokens} tokens",
+            f"{'':23}{'median':>12}{'torch over it':>16}{'of fwd + bwd':>15}",
+        ]
+        for name in self.seconds:
+            speed_up = f"{self.ratio(TWIN[name], name):.2f} ×" if name in TWIN else ""
+            share = self.ratio(name, TRAIN)
+            lines.append(f"{name:23}{1e3 * self.median(name):>9.1f} ms{speed_up:>16}{share:>15.1%}")
+        return "\n".join(lines)
+
+
+def interleave(
+    contenders: dict[str, Callable[[], object]], seconds: float, device: str = "cpu"
+) -> dict[str, list[float]]:
+    """Let contenders take turns until the time is spent, at least 3 rounds; time each turn.
+
+    A round before the first is not counted: it allocates and compiles.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    end, rounds = None, -1
+    while rounds < FLOOR or time.perf_counter() < end:
+        for name, run in contenders.items():
+            began = now(device)
+            run()
+            if end is not None:
+                taken[name].append(now(device) - began)
+        rounds += 1
+        end = end or time.perf_counter() + seconds
+    return taken
+
+
+def plain_loop(params: Sequence[Tensor]) -> Callable[[], object]:
+    """Return a step of Muon that takes one matrix after another, in bfloat16, as it is written."""
+    buffers = [torch.zeros_like(p) for p in params]
+
+    @torch.no_grad()
+    def step():
+        for p, buffer in zip(params, buffers, strict=True):
+            buffer.lerp_(p.grad, 0.05)
+            direction = p.grad.lerp(buffer, 0.95)
+            p.mul_(1 - 1e-3 * 0.1)
+            p.add_(newton_schulz(direction, dtype=torch.bfloat16), alpha=-1e-3)
+
+    return step
+
+
+def orthogonalizations(grads: Sequence[Tensor]) -> dict[str, Callable[[], object]]:
+    """Return what a step does to these matrices between momentum and weights, ours and torch's.
+
+    On a CPU a step of ours gives each core large matrices of its own; here they go in turn.
+    """
+    alike: dict[torch.Size, list[Tensor]] = {}
+    for grad in grads:
+        alike.setdefault(grad.shape, []).append(grad)
+    stacks = [torch.stack(same) for same in alike.values()]
+    return {
+        ALONE: lambda: [newton_schulz_fast(stack, "jordan") for stack in stacks],
+        ALONE_PEER: lambda: [_zeropower_via_newtonschulz(g, JORDAN, 5, 1e-7) for g in grads],
+    }
+
+
+def measure(case: Case, seconds: float = 20.0, device: str = "cpu") -> Timing:
+    """Time the contenders on one case."""
+    dice = torch.Generator(device).manual_seed(0)
+    shapes = case.shapes()
+    grads = [torch.randn(shape, device=device, generator=dice) for shape in shapes]
+    contenders: dict[str, Callable[[], object]] = {}
+    rules = {OURS: Muon, PEER: torch.optim.Muon, ADAMW: torch.optim.AdamW}
+    for name in (OURS, PEER, LOOP, ADAMW):
+        params = [torch.nn.Parameter(torch.zeros_like(grad)) for grad in grads]
+        for p, grad in zip(params, grads, strict=True):
+            p.grad = grad  # shared: no contender writes to it
+        contenders[name] = plain_loop(params) if name == LOOP else rules[name](params, lr=1e-3).step
+    contenders |= orthogonalizations(grads)
+    contenders[TRAIN] = _forward_and_backward(case, device)
+    where = torch.cuda.get_device_name(device) if "cuda" in device else _cpu()
+    return Timing(case, where, interleave(contenders, seconds, device))
+
+
+def _cpu() -> str:
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}"
+
+
+def _forward_and_backward(case: Case, device: str) -> Callable[[], object]:
+    """Return a training step without its optimizer, in bfloat16 on a GPU."""
+    model = GPT(case.model).to(device)
+    model.record_max_logits(False)
+    tokens = torch.randint(0, case.model.vocab, (case.batch, case.tokens), device=device)
+    kind = torch.device(device).type
+
+    def run():
+        model.zero_grad()
+        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+            model(tokens, tokens)[1].backward()
+
+    return run
+
+
+def cases(device: str = "cpu") -> dict[str, Case]:
+    """Return three presets of training; a large one on a CPU with one sequence of 256 bytes."""
+    found = {}
+    for name, words in CASES.items():
+        size = TrainConfig(preset=name)
+        whole = "cuda" in device or name == "cpu"
+        batch, tokens = (size.batch, size.context) if whole else (1, 256)
+        found[name] = Case(words, size.model(), batch, tokens)
+    return found
+
+
+def block(width: int, device: str = "cpu") -> Case:
+    """Return one block of a model of this width, heads of 64.
+
+    >>> block(768).shapes()
+    [(768, 768), (768, 768), (768, 768), (768, 768), (3072, 768), (768, 3072)]
+    """
+    batch, tokens = (8, 1024) if "cuda" in device else (1, 256)
+    model = GPTConfig(layers=1, width=width, heads=max(1, width // 64), context=tokens)
+    return Case(f"One block of width {width}", model, batch, tokens)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmarks", description=__doc__)
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=here, help=f"default here: {here}")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each table")
+    parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--width", nargs="+", type=int, help="blocks of these widths instead")
+    given = parser.parse_args(arguments)
+    torch.manual_seed(0)
+    chosen = [block(width, given.device) for width in given.width or ()]
+    for case in chosen or [cases(given.device)[name] for name in given.case]:
+        print(measure(case, given.seconds, given.device), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
