@@ -275,3 +275,27 @@ def divergence_bound(schedule: AnySchedule, horizon: int = 100) -> float:
         middle = (inside + outside) / 2
         inside, outside = (inside, middle) if escapes(middle) else (middle, outside)
     return float(outside)
+
+
+def fading(power: float = 1.0, count: int = 64) -> np.ndarray:
+    """Return singular values of which the i-th is i^-power of the first, Frobenius norm 1.
+
+    >>> values = fading()
+    >>> round(float(values[0] / values[9]), 6), round(float(values @ values), 6)
+    (10.0, 1.0)
+    """
+    values = np.arange(1, count + 1) ** -float(power)
+    return values / np.linalg.norm(values)
+
+
+def score(schedule: AnySchedule, power: float = 1.5, steps: int | None = 5) -> float:
+    """Return the largest distance from 1 at which a schedule leaves the values of `fading`.
+
+    0 is perfect, below 1 every value moved the right way, infinity means that one escaped.
+
+    >>> round(score((3.4445, -4.7750, 2.0315)), 3)
+    0.317
+    """
+    starts = fading(power) / as_schedule(schedule).norm_factor
+    missed = np.abs(apply_schedule(starts, schedule, steps) - 1)
+    return float(missed.max()) if np.isfinite(missed).all() else np.inf

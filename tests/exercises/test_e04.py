@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from muon_lab.exercises import e04
-from muon_lab.exercises.e04 import MARKS, fading, score
+from muon_lab.exercises.e04 import MARKS
 from muon_lab.explorers import PolynomialExplorer
-from muon_lab.polynomials import JORDAN, SCHEDULES, evaluate
+from muon_lab.polynomials import JORDAN, SCHEDULES, evaluate, fading, score
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 1.5])
