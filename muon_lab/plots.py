@@ -14,16 +14,33 @@ from matplotlib.patheffects import withStroke
 from muon_lab.polynomials import Triple, evaluate, fixed_points
 from muon_lab.runs.record import Run
 
-BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN, GREY = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#aa4499",
-    "#56b4e9",
-    "#8c6d1f",
-    "#777777",
+# Colour-blind readers can tell these apart (after Okabe and Ito 2008). The contrast with the theme's
+# background is at least 4.4 : 1, so that text can have the colour of its line.
+PALETTES: dict[str, dict[str, str]] = {
+    "light": {
+        "text": "#1f1f1f",
+        "faint": "#757575",
+        "blue": "#0072b2",
+        "orange": "#c15a00",
+        "green": "#00795a",
+        "purple": "#a8558a",
+        "brown": "#8c6d1f",
+    },
+    "dark": {
+        "text": "#e8e8e8",
+        "faint": "#8f8f8f",
+        "blue": "#6cc0f5",
+        "orange": "#f5a83d",
+        "green": "#3fd0a4",
+        "purple": "#e79bc6",
+        "brown": "#d9c07a",
+    },
+}
+COLOURS = tuple(
+    PALETTES["light"][name]
+    for name in ("blue", "orange", "green", "purple", "faint", "brown", "text")
 )
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, BROWN, GREY)
+BLUE, ORANGE, GREEN, PURPLE, GREY, BROWN, BLACK = COLOURS
 
 
 def draw_contours(problem, ax: Axes, levels: int = 12) -> Axes:
@@ -100,23 +117,39 @@ def draw_losses(
 
 
 def name_lines(ax: Axes, gap: float = 0.07) -> Axes:
-    """Write each labelled line's name beside its last point, ``gap`` of the height apart at least.
+    """Write the label of each line beside its last point, at least ``gap`` of the height apart.
 
-    Set the limits before. The names stand to the right of the Axes: give the figure
-    ``layout="constrained"``, so that they have room.
+    Set the limits first. The labels stand to the right of the Axes: create the figure with
+    ``layout="constrained"`` to make room for them.
     """
     ax.autoscale_view()
     lines = [line for line in ax.get_lines() if not line.get_label().startswith("_")]
-    lines.sort(key=lambda line: _end_height(line, ax))
-    heights = [_end_height(line, ax) for line in lines]
-    for i in range(1, len(heights)):
-        heights[i] = max(heights[i], heights[i - 1] + gap)
-    for i in reversed(range(len(heights))):
-        heights[i] = min(heights[i], 1 - gap * (len(heights) - 1 - i))
+    heights = spread([_end_height(line, ax) for line in lines], gap)
     for line, height in zip(lines, heights, strict=True):
         style = {"color": line.get_color(), "va": "center", "transform": ax.transAxes}
         ax.text(1.01, height, line.get_label(), **style)
     return ax
+
+
+def spread(
+    heights: Sequence[float], gap: float, low: float = 0.0, high: float = 1.0
+) -> list[float]:
+    """Move heights as little as needed to be at least ``gap`` apart between ``low`` and ``high``.
+
+    The order stays; where there is no room for all, the gap shrinks to what fits.
+
+    >>> spread([0.5, 0.5, 0.98], gap=0.25)
+    [0.5, 0.75, 1.0]
+    """
+    if not len(heights):
+        return []
+    order = np.argsort(heights, kind="stable")
+    steps = np.arange(len(heights)) * min(gap, (high - low) / max(1, len(heights) - 1))
+    raised = np.maximum(np.asarray(heights, float)[order], low) - steps
+    raised = np.maximum.accumulate(raised) + steps
+    placed = np.empty(len(heights))
+    placed[order] = np.minimum(raised, high - steps[::-1])
+    return placed.tolist()
 
 
 def _end_height(line, ax):
@@ -209,9 +242,10 @@ def draw_rare_shares(runs: Sequence[Run], ax: Axes) -> Axes:
 
 def draw_memory(sizes: Mapping[str, Mapping[str, float]], ax: Axes) -> Axes:
     """Draw a bar a name, its kinds of bytes one after another, each with its megabytes."""
+    fills = (BLUE, 0.5), (GREY, 0.4), (ORANGE, 0.6)  # colour and opacity
     for row, kinds in enumerate(sizes.values()):
         left = 0.0
-        for (kind, size), color in zip(kinds.items(), (SKY, "#cccccc", ORANGE), strict=False):
+        for (kind, size), color in zip(kinds.items(), fills, strict=False):
             megabytes = size / 1e6
             ax.barh(row, megabytes, left=left, color=color, edgecolor="white")
             text = f"{kind}\n{megabytes:.1f}"
