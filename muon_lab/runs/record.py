@@ -1,7 +1,7 @@
-"""One run's record: what was asked, where it ran, what every step gave; one small text file each.
+"""The record of one training run, and the JSON file that holds it.
 
-Curves are rounded to six digits when the record is made, so that a saved and loaded record is the
-very record that was in memory. What a file must hold stands in ``schema.py``.
+Curves are rounded to six digits when a `Run` is created, so that a loaded run equals the saved one.
+``FIELDS`` and ``CURVES`` define the file format.
 """
 
 import json
@@ -9,144 +9,306 @@ import math
 import os
 import platform
 import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from muon_lab.runs.files import whole_file
-from muon_lab.runs.schema import CURVES, VERSIONS, faults
-
-DIGITS = 6
+VERSION = 2
+NUMBER, NUMBER_OR_NONE, TEXT_OR_NONE = (int, float), (int, float, NoneType), (str, NoneType)
+# The fields of each part of a file, and their types. Further fields are allowed.
+FIELDS: dict[str, dict[str, Any]] = {
+    "": {"config": dict, "provenance": dict, "samples": dict, "costs": dict, "curves": dict},
+    "config": {
+        "preset": str, "optimizer": str, "attention": str, "seed": int, "lr": NUMBER,
+        "adamw_lr": NUMBER, "weight_decay": NUMBER, "schedule": str, "warm_up": NUMBER,
+        "clip_norm": NUMBER_OR_NONE, "tau": NUMBER, "steps": int, "batch": int, "accumulate": int,
+        "context": int, "layers": int, "width": int, "heads": int, "valid_every": int,
+        "valid_windows": int, "precision": str, "compile": bool, "device": str,
+    },
+    "provenance": {
+        "date": str, "python": str, "torch": str, "device": str, "commit": TEXT_OR_NONE,
+        "command": str, "corpus": dict, "spectra": dict,
+    },
+    "provenance.corpus": {
+        "name": str, "sha256": str, "train_bytes": int, "valid_bytes": int,
+        "xz_bits_per_byte": NUMBER,
+    },
+    "provenance.spectra": {"matrices": list, "quantiles": list},
+    "samples": {"before": str, "after": str},
+    "costs": {
+        "bytes_per_second": NUMBER, "optimizer_share": NUMBER, "peak_memory_bytes": int,
+        "peak_memory_of": str, "state_bytes": dict, "flops_per_byte": NUMBER,
+        "model_flops_utilisation": NUMBER_OR_NONE,
+    },
+    "costs.state_bytes": {"weights": int, "gradients": int, "optimizer": int},
+}  # fmt: skip
+# The shape of each curve, by what its axes count. Further curves may have any shape.
+REQUIRED = {"loss": ("steps",)} | {  # by `Run` itself
+    f"valid_{name}": ("validations",) for name in ("step", "loss", "bytes", "seconds")
+}
+SPECTRUM = ("spectra", "matrices", "quantiles")
+CURVES = REQUIRED | {
+    "grad_norm": ("steps",), "spectrum_step": ("spectra",), "momentum_spectrum": SPECTRUM,
+    "update_spectrum": SPECTRUM, "rare_share": SPECTRUM[:2], "rare_share_momentum": SPECTRUM[:2],
+}  # fmt: skip
+OPTIONAL_CURVES = {name: ("steps", "layers", "heads") for name in ("max_logit", "gamma")}
 AXES = {"bytes": "valid_bytes", "steps": "valid_step", "seconds": "valid_seconds"}
+RECORD_AGAIN = "record it again with python -m muon_lab.training --save FILE"
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Keep one training run's configuration, provenance, curves, samples and costs.
+    """One training run: configuration, provenance, curves, samples of text, and costs.
 
-    Curves every run has: ``loss`` (steps,), nats per byte on each step's own batch; and, at each
+    Every run has the curves ``loss`` (steps,), in nats per byte on each step's own batch; and, per
     validation, ``valid_step``, ``valid_loss`` in nats per byte, ``valid_bytes`` read so far and
-    ``valid_seconds`` of training so far, validation excluded. Runs that watch attention have
-    ``max_logit``, and those that clip it ``gamma``, both (steps, layers, heads). Those of version 2
-    have ``grad_norm`` (steps,) and, at ``spectrum_step``, the spectra of ``spectra.py``.
+    ``valid_seconds`` of training so far, without validation. Recorded runs also have ``grad_norm``
+    (steps,) and, at each ``spectrum_step``, the spectra of ``training/spectra.py``; with attention
+    watched ``max_logit`` and with attention clipped ``gamma``, both (steps, layers, heads).
+
+    Raises ValueError for missing curves and for curves that are not arrays of finite numbers.
     """
 
     config: dict[str, Any]
     provenance: dict[str, Any]
     curves: dict[str, np.ndarray]
     samples: dict[str, str] = field(default_factory=dict)  # text the model wrote: before, after
-    costs: dict[str, Any] = field(default_factory=dict)  # what it took; empty in version 1
+    costs: dict[str, Any] = field(default_factory=dict)  # time and memory
 
     def __post_init__(self) -> None:
-        """Check that the curves are there and finite, and round them."""
-        missing = [name for name in CURVES if name not in self.curves]
+        """Check the curves and round them to six digits."""
+        missing = [name for name in REQUIRED if name not in self.curves]
         if missing:
-            raise ValueError(
-                f"the curves {', '.join(missing)} are missing: a run needs {', '.join(CURVES)}; "
-                "record it again with python -m muon_lab.training --save FILE"
-            )
+            raise ValueError(f"a run needs the curves {', '.join(missing)}; {RECORD_AGAIN}")
         for name, values in self.curves.items():
-            curve = np.asarray(values, dtype=np.float64)
-            if not np.isfinite(curve).all():
-                raise ValueError(f"curve {name!r} holds NaN or Inf: a run ends before such a step")
-            rounded = [float(f"{value:.{DIGITS}g}") for value in curve.flat]
+            curve = _finite_array(values)
+            if curve is None:
+                raise ValueError(f"curve {name!r} must hold finite numbers only; {RECORD_AGAIN}")
+            rounded = [float(f"{value:.6g}") for value in curve.flat]
             self.curves[name] = np.array(rounded).reshape(curve.shape)
 
     @property
     def label(self) -> str:
-        """Name the run by what tells it from others: optimizer, learning rate, seed."""
+        """Optimizer, learning rate and seed in one line."""
         return "{optimizer} lr {lr:g} seed {seed}".format(**self.config)
 
     @property
     def final_loss(self) -> float:
-        """The last validation loss, nats per byte."""
+        """The last validation loss, in nats per byte."""
         return float(self.curves["valid_loss"][-1])
 
     @property
     def bits_per_byte(self) -> float:
-        """The last validation loss in bits per byte."""
+        """The last validation loss, in bits per byte."""
         return self.final_loss / math.log(2)
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, validation excluded."""
+        """Seconds of training, without validation."""
         return float(self.curves["valid_seconds"][-1])
 
     def to_loss(self, target: float, axis: str = "bytes") -> float | None:
-        """Return the bytes, steps or seconds at which the validation loss first met ``target``.
+        """Return the bytes, steps or seconds at which the validation loss first reached ``target``.
 
-        Between two validations the curve is taken as straight; None where it never got there.
+        Between validations the curve is interpolated linearly. None if it never got there.
         """
+        if axis not in AXES:
+            raise ValueError(f"axis must be one of {', '.join(AXES)}; got {axis!r}")
         losses, along = self.curves["valid_loss"], self.curves[AXES[axis]]
-        met = np.flatnonzero(losses <= target)
-        if not met.size:
+        reached = np.flatnonzero(losses <= target)
+        if not reached.size:
             return None
-        after = met[0]
+        after = reached[0]
         if after == 0:
             return float(along[0])
-        before = after - 1
-        share = (losses[before] - target) / (losses[before] - losses[after])
-        return float(along[before] + share * (along[after] - along[before]))
+        return float(
+            np.interp(-target, -losses[after - 1 : after + 1], along[after - 1 : after + 1])
+        )
 
     def save(self, path: str | Path) -> Path:
-        """Write the record beside ``path`` and rename it into place; one curve a line."""
-        path = Path(path)
-        head = {"format": "muon_lab run", "version": VERSIONS[-1]}
-        head |= {"config": self.config, "provenance": self.provenance}
-        head |= {"samples": self.samples, "costs": self.costs}
+        """Write the run to ``path`` as JSON, one curve per line; see `write_atomically`."""
+        head = {"format": "muon_lab run", "version": VERSION, "config": self.config}
+        head |= {"provenance": self.provenance, "samples": self.samples, "costs": self.costs}
         lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
-        curves = [f"  {json.dumps(key)}: {_numbers(value)}" for key, value in self.curves.items()]
+        curves = [
+            f"  {json.dumps(key)}: {_curve_json(value)}" for key, value in self.curves.items()
+        ]
         text = "{\n" + ",\n".join(lines) + ',\n"curves": {\n' + ",\n".join(curves) + "\n}}\n"
-        with whole_file(path) as file:
+        with write_atomically(path) as file:
             file.write(text.encode())
-        return path
+        return Path(path)
 
 
-def _numbers(curve: np.ndarray) -> str:
+def _curve_json(curve: np.ndarray) -> str:
     """Write an array as JSON, whole numbers without their '.0'."""
     text = json.dumps(curve.tolist(), separators=(",", ":"))
     return text.replace(".0,", ",").replace(".0]", "]")
 
 
 def load(path: str | Path) -> Run:
-    """Read a run file, or say what is wrong with it and what would work."""
+    """Read a run file. Raises ValueError that says what is wrong with the file and what to do."""
     path = Path(path)
-    again = "record it again with python -m muon_lab.training --save FILE"
     if not path.is_file():
-        near = sorted(other.name for other in path.parent.glob("*.json"))
-        raise ValueError(f"no run file {path.name}; beside it: {', '.join(near) or 'no run files'}")
+        problem = "is not a regular file" if path.exists() else "does not exist"
+        found = ", ".join(sorted(other.name for other in path.parent.glob("*.json"))) or "none"
+        raise ValueError(f"expected a run file, {path} {problem}; run files beside it: {found}")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is cut short or no run file ({error}); {again}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is unreadable or cut short ({error}); {RECORD_AGAIN}") from error
     if not isinstance(data, dict) or data.get("format") != "muon_lab run":
-        raise ValueError(f"{path.name} is JSON but no run file of muon_lab; {again}")
-    if data.get("version") not in VERSIONS:
+        raise ValueError(f"{path} is not a run file of muon_lab; {RECORD_AGAIN}")
+    if data.get("version") != VERSION:
         raise ValueError(
-            f"{path.name} has version {data.get('version')!r} and this muon_lab reads "
-            f"{' and '.join(map(str, VERSIONS))}: update muon_lab, or {again}"
+            f"{path} has version {data.get('version')!r:.40}, this muon_lab reads {VERSION}; "
+            f"update muon_lab, or {RECORD_AGAIN}"
         )
-    wrong = list(faults(data))
-    if wrong:
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise ValueError(f"{path.name}: {wrong[0]}{more}; {again}")
-    try:
-        parts = {key: data[key] for key in ("config", "provenance", "curves", "samples")}
-        return Run(**parts, costs=data.get("costs", {}))
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
+    problems = list(problems_in(data))
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ValueError(f"{path}: {problems[0]}{more}; {RECORD_AGAIN}")
+    return Run(**{name: data[name] for name in FIELDS[""]})
 
 
 def load_all(folder: str | Path, pattern: str = "*.json") -> list[Run]:
-    """Read every run file of a folder whose name fits ``pattern``, sorted by name."""
+    """Read every run file in a folder whose name matches ``pattern``, sorted by name."""
+    if not Path(folder).is_dir():
+        raise ValueError(f"expected a folder of run files, {folder} is no folder")
     paths = sorted(Path(folder).glob(pattern))
     if not paths:
-        raise ValueError(f"no run file named {pattern} in {Path(folder).name!r}")
+        raise ValueError(f"no run file named {pattern} in {folder}")
     return [load(path) for path in paths]
+
+
+def problems_in(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for everything that is wrong with the content of a run file.
+
+    >>> list(problems_in({"config": {}, "curves": {}}))[:2]
+    ['provenance is missing', 'samples is missing']
+    """
+    wrong_fields = [problem for path in FIELDS for problem in _wrong_fields(data, path)]
+    yield from wrong_fields or _wrong_curves(data)
+
+
+def _wrong_fields(data: Mapping[str, Any], path: str) -> Iterator[str]:
+    part: Any = data
+    for name in path.split(".") if path else ():
+        part = part.get(name) if isinstance(part, dict) else None
+    if not isinstance(part, dict):
+        return  # reported as a field of the part above
+    for name, kinds in FIELDS[path].items():
+        field, value = f"{path}.{name}".lstrip("."), part.get(name)
+        if name not in part:
+            yield f"{field} is missing"
+        elif not isinstance(value, kinds) or isinstance(value, bool) != (kinds is bool):
+            names = [kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,))]
+            yield f"{field} must be {' or '.join(names)}; got {value!r:.40}"
+        elif isinstance(value, NUMBER) and not abs(value) <= sys.float_info.max:
+            yield f"{field} must be a finite number"
+        elif name == "date" and not _is_time(value):
+            yield f"{field} must be like 2026-01-31T12:00:00+00:00; got {value!r:.40}"
+
+
+def _is_time(value: str) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _wrong_curves(data: Mapping[str, Any]) -> Iterator[str]:
+    """Compare the shape of each curve with what its axes count."""
+    arrays = {name: _finite_array(curve) for name, curve in data["curves"].items()}
+    for name, array in arrays.items():
+        if array is None:
+            yield f"curves.{name} must be a list of finite numbers, or of lists equal in length"
+    config, spectra = data["config"], data["provenance"]["spectra"]
+    sizes = {axis: config[axis] for axis in ("steps", "layers", "heads")}
+    sizes |= {axis: len(spectra[axis]) for axis in ("matrices", "quantiles")}
+    for axis, name in {"validations": "valid_step", "spectra": "spectrum_step"}.items():
+        sizes[axis] = None if arrays.get(name) is None else len(arrays[name])
+    if sizes["validations"] == 0:
+        yield "curves.valid_step is empty: a run starts with a validation"
+    for name, axes in (CURVES | OPTIONAL_CURVES).items():
+        expected = tuple(sizes[axis] for axis in axes)
+        if name not in arrays:
+            if name in CURVES:
+                yield f"curves.{name} is missing"
+        elif arrays[name] is not None and None not in expected and arrays[name].shape != expected:
+            got = arrays[name].shape
+            yield f"curves.{name} must have shape {expected}, ({', '.join(axes)}); got {got}"
+
+
+def _finite_array(values: Any) -> np.ndarray | None:
+    """Return an array of finite numbers as float64, None for anything else."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of unequal length
+        return None
+    numeric = array.ndim > 0 and array.dtype.kind in "iuf" and np.isfinite(array).all()
+    return array.astype(np.float64) if numeric else None
+
+
+@contextmanager
+def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a temporary file for writing, and rename it to ``path`` if the block succeeds.
+
+    Readers of ``path`` see the old content or the new, never a part or a mixture, and a write that
+    fails leaves the old content. A link is followed: what it points to is replaced. Raises OSError
+    as `check_writable` does, and with the cause when the disk is full.
+    """
+    target = check_writable(path)
+    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # otherwise a power cut could leave an empty file
+        temporary.replace(target)
+    except (OSError, RuntimeError) as error:
+        cause = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__context__  # torch.save raises RuntimeError for a full disk
+        if cause is None:
+            raise
+        raise _cannot_write(target, cause) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> Path:
+    """Create the folder of ``path``, check that a file can be written there, and follow links.
+
+    Raises OSError where ``path`` is a folder, device or pipe, or where its folder is read-only.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        if target.exists() and not target.is_file():
+            raise OSError("it is a folder, device or pipe, not a regular file")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent) as probe:
+            probe.write(b"room for a few bytes")
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    return target
+
+
+def _cannot_write(target: Path, cause: OSError) -> OSError:
+    intact = "; the previous file is intact" if target.is_file() else ""
+    return OSError(
+        f"cannot write {target.name} in {str(target.parent)!r}: {cause.strerror or cause}{intact}. "
+        "Free some space, or choose another file in a folder that you may write to"
+    )
 
 
 def here() -> dict[str, Any]:
