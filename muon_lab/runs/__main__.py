@@ -1,4 +1,4 @@
-"""Run ``python -m muon_lab.runs``."""
+"""List and compare recorded runs: ``python -m muon_lab.runs [FOLDER or FILES]``."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Compare optimizers fairly: each at its own best, same seeds and bytes, every seed's number shown.
+"""Compare optimizers fairly: each at its own best, with the same seeds and the same bytes read.
 
-A win is claimed only where the mean gap is more than ``CLAIM`` standard errors of the seeds, and
-more still where so few seeds leave the error itself a guess.
+A difference is claimed only if it exceeds ``MIN_ERRORS`` standard errors over the seeds, or the
+larger bound of ``MIN_ERRORS_BY_FREEDOM`` where so few seeds leave the error itself uncertain.
 """
 
 import math
@@ -12,21 +12,24 @@ from statistics import mean, stdev
 
 from muon_lab.runs.record import Run
 
-CLAIM = 3  # standard errors: equals are further apart once in 25 times, with 4 degrees of freedom
-FEWER = {1: 15.9, 2: 4.85, 3: 3.48}  # Student's t of that chance, with fewer
-# What runs must share to be compared; the optimizer's own settings and the seed are not among them.
+# Equal optimizers differ by more in one comparison of 25: Student's t with 4 degrees of freedom.
+MIN_ERRORS = 3
+MIN_ERRORS_BY_FREEDOM = {1: 15.9, 2: 4.85, 3: 3.48}  # the same chance with fewer degrees
+# Settings that all compared runs must share, and those that the runs of one side must share.
 SHARED = (
     "attention", "kv_heads", "qk_norm", "layers", "width", "heads", "context", "steps", "batch",
     "schedule", "warm_up", "clip_norm", "precision", "valid_every", "valid_windows",
 )  # fmt: skip
+OWN = ("optimizer", "lr", "adamw_lr", "weight_decay", "tau")
+NO_SPREAD = "no claim: one seed does not show the spread"
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Tell what each seed took, along one axis, to the loss at which the baseline ended there.
+    """The cost, per seed, of reaching the loss at which the baseline ended with that seed.
 
-    ``baseline`` and ``challenger`` hold bytes, steps or seconds, one number a seed in the seeds'
-    order; None where a challenger never got there.
+    ``baseline`` and ``challenger`` hold bytes, steps or seconds in the order of the seeds, None
+    where a challenger never reached the loss.
     """
 
     baseline: tuple[float, ...]
@@ -34,39 +37,39 @@ class Reach:
 
     @property
     def factors(self) -> tuple[float | None, ...]:
-        """How much more the baseline took than the challenger, at each seed."""
+        """The baseline's cost divided by the challenger's, per seed."""
         pairs = zip(self.baseline, self.challenger, strict=True)
         return tuple(ours / theirs if theirs else None for ours, theirs in pairs)
 
     @property
     def factor(self) -> float | None:
-        """The seeds' mean factor; None where a seed never got there."""
+        """The mean factor; None where a seed never reached the loss."""
         return None if None in self.factors else mean(self.factors)
 
     @property
     def spread(self) -> float | None:
-        """The factors' standard deviation over the seeds."""
+        """The standard deviation of the factors over the seeds."""
         return stdev(self.factors) if self.factor and len(self.factors) > 1 else None
 
     @property
     def verdict(self) -> str:
-        """Claim fewer or more only where the factor is beyond the spread from 1; see `_claim`."""
+        """Say which side needs less, if the factor differs clearly from 1."""
         if self.factor is None:
-            return "no claim: not every seed got there"
+            return "no claim: not every seed reached the loss"
         if self.spread is None:
-            return "no claim: one seed tells nothing of the spread"
-        error = self.spread / math.sqrt(len(self.factors))
-        words = "the challenger needs less", "the baseline needs less"
-        return _claim(self.factor - 1, error, len(self.factors) - 1, *words)
+            return NO_SPREAD
+        sides = "the challenger needs less", "the baseline needs less"
+        count = len(self.factors)
+        return _verdict(self.factor - 1, self.spread / math.sqrt(count), count - 1, *sides)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Tell how a challenger did against a baseline at the same seeds and bytes.
+    """A challenger against a baseline with the same seeds and bytes.
 
-    ``losses`` holds each side's final losses in the order of ``seeds``, ``gap`` the baseline's mean
-    minus the challenger's and ``error`` its standard error (None with one seed), all in nats per
-    byte; ``seconds`` is None where the two ran on different devices.
+    ``losses`` holds both sides' final losses in the order of ``seeds``, ``gap`` the baseline's mean
+    minus the challenger's, and ``error`` the gap's standard error (None with one seed), all in nats
+    per byte. ``seconds`` is None where the devices differ.
     """
 
     seeds: tuple[int, ...]
@@ -79,76 +82,90 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Claim a win only where the gap is beyond what seeds may do; see `_claim`."""
+        """Say which side wins, if the gap clearly exceeds the spread of the seeds."""
         if self.error is None:
-            return "no claim: one seed tells nothing of the spread"
+            return NO_SPREAD
         freedom = 2 * (len(self.seeds) - 1)
-        return _claim(self.gap, self.error, freedom, "the challenger wins", "the baseline wins")
+        return _verdict(self.gap, self.error, freedom, "the challenger wins", "the baseline wins")
 
 
-def _claim(gap: float, error: float, freedom: int, positive: str, negative: str) -> str:
-    """Say which side is ahead, where the gap is beyond its error; ``freedom`` is of that error."""
-    if abs(gap) <= FEWER.get(freedom, CLAIM) * error:
+def _verdict(gap: float, error: float, freedom: int, positive: str, negative: str) -> str:
+    """Choose the sentence for a gap with a standard error of so many degrees of freedom."""
+    if abs(gap) <= MIN_ERRORS_BY_FREEDOM.get(freedom, MIN_ERRORS) * error:
         return "no claim: the gap is within the seeds' spread"
     return positive if gap > 0 else negative
 
 
 def compare(baseline: Sequence[Run], challenger: Sequence[Run]) -> Comparison:
-    """Compare two optimizers' runs, which must share model, schedule, corpus, bytes and seeds."""
-    ours, theirs = _common(baseline), _common(challenger)
-    differ = [
-        f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name]
-    ]
-    if differ:
-        raise ValueError(f"these runs cannot be compared, they differ in {'; '.join(differ)}")
-    sides = [sorted(side, key=lambda run: run.config["seed"]) for side in (baseline, challenger)]
+    """Compare two optimizers, each given as its runs with one setting, one run per seed.
+
+    Raises ValueError where the runs differ in model, schedule, corpus, bytes or seeds, and where
+    those of one side differ in the optimizer's own settings.
+    """
+    for side in (baseline, challenger):
+        if not (isinstance(side, Sequence) and all(isinstance(run, Run) for run in side)):
+            raise TypeError(f"expected runs, as best_of(...).runs; got {type(side).__name__}")
+    sides = [sorted(side, key=_seed) for side in (baseline, challenger)]
+    _check_comparable(*sides)
     losses = [tuple(run.final_loss for run in side) for side in sides]
     count = len(losses[0])
-    error = math.hypot(*map(stdev, losses)) / math.sqrt(count) if count > 1 else None
-    same_device = len({run.provenance.get("device") for side in sides for run in side}) == 1
+    same_machine = len({run.provenance.get("device") for side in sides for run in side}) == 1
     return Comparison(
-        seeds=tuple(ours["seeds"]),
+        seeds=tuple(map(_seed, sides[0])),
         losses=tuple(losses),
         gap=mean(losses[0]) - mean(losses[1]),
-        error=error,
+        error=math.hypot(*map(stdev, losses)) / math.sqrt(count) if count > 1 else None,
         bytes=_reach(*sides, "bytes"),
         steps=_reach(*sides, "steps"),
-        seconds=_reach(*sides, "seconds") if same_device else None,
+        seconds=_reach(*sides, "seconds") if same_machine else None,
     )
+
+
+def _check_comparable(*sides: Sequence[Run]) -> None:
+    if not all(sides):
+        raise ValueError("a comparison needs runs on both sides; one side has none")
+    for side in sides:
+        expected = shared_settings(sides[0][0]) | _own_settings(side[0])
+        for run in side:
+            differences = _differences(expected, shared_settings(run) | _own_settings(run))
+            if differences:
+                raise ValueError(f"cannot compare runs that differ in {differences}")
+    seeds = [list(map(_seed, side)) for side in sides]
+    if seeds[0] != seeds[1] or len(set(seeds[0])) < len(seeds[0]):
+        raise ValueError("both sides need the same seeds, each once; got {} and {}".format(*seeds))
+
+
+def shared_settings(run: Run) -> dict[str, object]:
+    """Return what a run must have in common with the runs it is compared with."""
+    settings = {name: run.config.get(name) for name in SHARED}
+    bytes_read = float(run.curves["valid_bytes"][-1])
+    return settings | {"corpus": run.provenance["corpus"]["sha256"], "bytes": bytes_read}
+
+
+def _own_settings(run: Run) -> dict[str, object]:
+    return {name: run.config.get(name) for name in OWN}
+
+
+def _differences(first: dict, second: dict) -> str:
+    names = [name for name in second if first.get(name) != second[name]]
+    return "; ".join(f"{name} {first.get(name)} and {second[name]}" for name in names)
 
 
 def _reach(baseline: Sequence[Run], challenger: Sequence[Run], axis: str) -> Reach:
     targets = [run.final_loss for run in baseline]
-    took = [
+    costs = [
         tuple(run.to_loss(target, axis) for run, target in zip(side, targets, strict=True))
         for side in (baseline, challenger)
     ]
-    return Reach(*took)
-
-
-def setting(run: Run) -> dict[str, object]:
-    """Give what a run must share with those it is compared with; None for what it does not say."""
-    return {"corpus": run.provenance["corpus"]["sha256"]} | {
-        name: run.config.get(name) for name in SHARED
-    }
-
-
-def _common(side: Sequence[Run]) -> dict[str, list]:
-    """Gather the settings, seeds and bytes of one side's runs."""
-    if not side:
-        raise ValueError("a comparison needs a run on each side, and one side has none")
-    settings = [setting(run) for run in side]
-    common = {name: sorted({s[name] for s in settings}, key=repr) for name in settings[0]}
-    common["seeds"] = sorted(run.config["seed"] for run in side)
-    return common | {"bytes": sorted({float(run.curves["valid_bytes"][-1]) for run in side})}
+    return Reach(*costs)
 
 
 @dataclass(frozen=True)
 class Best:
-    """The runs of an optimizer at the setting that won its sweep, one a seed.
+    """An optimizer's runs at the setting that won its sweep, one per seed.
 
-    ``tried`` maps every (learning rate, decay) of the sweep to its loss; ``at_edge`` tells that the
-    best learning rate is the least or the largest tried, so that a better one may lie outside.
+    ``tried`` maps each (learning rate, weight decay) of the sweep to its final loss. ``at_edge``
+    is True if the best learning rate is the smallest or largest tried: a better one may lie beyond.
     """
 
     runs: tuple[Run, ...]
@@ -167,43 +184,43 @@ class Best:
 
 
 def best_of(runs: Sequence[Run], optimizer: str) -> Best:
-    """Pick an optimizer's best learning rate and decay, at the seed of its sweep.
+    """Pick an optimizer's best learning rate and weight decay, by the seed of its sweep.
 
-    That is the seed with the most settings, the least where several have as many. Raises
-    ValueError for two runs of one setting and seed, since then something else differs.
+    That is the seed with the most settings, the smallest of several such seeds. Raises ValueError
+    for two runs with the same setting and seed, because they differ in something else.
 
     >>> best_of([], "muon")
     Traceback (most recent call last):
-    ValueError: there is no run of muon
+    ValueError: no run of muon; there are runs of no optimizer
     """
-    own = [run for run in runs if run.config["optimizer"] == optimizer]
+    own = sorted((run for run in runs if run.config["optimizer"] == optimizer), key=_seed)
     if not own:
-        raise ValueError(f"there is no run of {optimizer}")
-    _check_told_apart(own)
-    settings = Counter(run.config["seed"] for run in own)
-    first = max(sorted(settings), key=settings.get)
-    tried = {_tuned(run): run.final_loss for run in own if run.config["seed"] == first}
+        found = ", ".join(sorted({run.config["optimizer"] for run in runs})) or "no optimizer"
+        raise ValueError(f"no run of {optimizer}; there are runs of {found}")
+    _check_unique(own)
+    sweep_seed, _ = Counter(map(_seed, own)).most_common(1)[0]  # of equals the first, the smallest
+    tried = {_lr_and_decay(run): run.final_loss for run in own if _seed(run) == sweep_seed}
     won = min(tried, key=tried.get)
     rates = {lr for lr, _ in tried}
-    chosen = [run for run in own if _tuned(run) == won]
-    chosen.sort(key=lambda run: run.config["seed"])
-    return Best(tuple(chosen), tried, won[0] in (min(rates), max(rates)))
+    chosen = tuple(run for run in own if _lr_and_decay(run) == won)
+    return Best(chosen, tried, won[0] in (min(rates), max(rates)))
 
 
-def _check_told_apart(runs: Sequence[Run]) -> None:
+def _check_unique(runs: Sequence[Run]) -> None:
     found: dict[tuple, Run] = {}
     for run in runs:
-        other = found.setdefault((*_tuned(run), run.config["seed"]), run)
-        if other is run:
-            continue
-        sides = [one.config | {"machine": one.provenance.get("device")} for one in (other, run)]
-        names = [name for name in sides[1] if sides[0].get(name) != sides[1][name]]
-        told = "; ".join(f"{name} {sides[0].get(name)} and {sides[1][name]}" for name in names)
-        raise ValueError(
-            f"two runs of {run.label}, decay {run.config['weight_decay']:g}, differ in "
-            f"{told or 'nothing'}: compare them apart"
-        )
+        other = found.setdefault((_lr_and_decay(run), _seed(run)), run)
+        if other is not run:
+            sides = [one.config | {"machine": one.provenance.get("device")} for one in (other, run)]
+            raise ValueError(
+                f"two runs of {run.label}, decay {run.config['weight_decay']:g}, differ in "
+                f"{_differences(*sides) or 'nothing'}: compare them separately"
+            )
 
 
-def _tuned(run: Run) -> tuple[float, float]:
+def _lr_and_decay(run: Run) -> tuple[float, float]:
     return run.config["lr"], run.config["weight_decay"]
+
+
+def _seed(run: Run) -> int:
+    return run.config["seed"]

@@ -18,39 +18,36 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import NoneType
 from typing import Any, BinaryIO
 
 import numpy as np
 
-VERSION = 2
-NUMBER, NUMBER_OR_NONE, TEXT_OR_NONE = (int, float), (int, float, NoneType), (str, NoneType)
-# The fields of each part of a file, and their types. Further fields are allowed.
+FORMAT = {"format": "muon_lab run", "version": 2}
+NUMBER = int | float
+# The parts of a file, their fields and the types of these. Further fields are allowed.
 FIELDS: dict[str, dict[str, Any]] = {
-    "": {"config": dict, "provenance": dict, "samples": dict, "costs": dict, "curves": dict},
     "config": {
         "preset": str, "optimizer": str, "attention": str, "seed": int, "lr": NUMBER,
         "adamw_lr": NUMBER, "weight_decay": NUMBER, "schedule": str, "warm_up": NUMBER,
-        "clip_norm": NUMBER_OR_NONE, "tau": NUMBER, "steps": int, "batch": int, "accumulate": int,
+        "clip_norm": NUMBER | None, "tau": NUMBER, "steps": int, "batch": int, "accumulate": int,
         "context": int, "layers": int, "width": int, "heads": int, "valid_every": int,
         "valid_windows": int, "precision": str, "compile": bool, "device": str,
     },
     "provenance": {
-        "date": str, "python": str, "torch": str, "device": str, "commit": TEXT_OR_NONE,
-        "command": str, "corpus": dict, "spectra": dict,
+        "date": str, "python": str, "torch": str, "device": str, "commit": str | None,
+        "command": str, "spectra": {"matrices": list, "quantiles": list},
+        "corpus": {
+            "name": str, "sha256": str, "train_bytes": int, "valid_bytes": int,
+            "xz_bits_per_byte": NUMBER,
+        },
     },
-    "provenance.corpus": {
-        "name": str, "sha256": str, "train_bytes": int, "valid_bytes": int,
-        "xz_bits_per_byte": NUMBER,
-    },
-    "provenance.spectra": {"matrices": list, "quantiles": list},
+    "curves": {},
     "samples": {"before": str, "after": str},
     "costs": {
         "bytes_per_second": NUMBER, "optimizer_share": NUMBER, "peak_memory_bytes": int,
-        "peak_memory_of": str, "state_bytes": dict, "flops_per_byte": NUMBER,
-        "model_flops_utilisation": NUMBER_OR_NONE,
+        "peak_memory_of": str, "flops_per_byte": NUMBER, "model_flops_utilisation": NUMBER | None,
+        "state_bytes": {"weights": int, "gradients": int, "optimizer": int},
     },
-    "costs.state_bytes": {"weights": int, "gradients": int, "optimizer": int},
 }  # fmt: skip
 # The shape of each curve, by what its axes count. Further curves may have any shape.
 REQUIRED = {"loss": ("steps",)} | {  # by `Run` itself
@@ -128,21 +125,14 @@ class Run:
         reached = np.flatnonzero(losses <= target)
         if not reached.size:
             return None
-        after = reached[0]
-        if after == 0:
-            return float(along[0])
-        return float(
-            np.interp(-target, -losses[after - 1 : after + 1], along[after - 1 : after + 1])
-        )
+        around = slice(max(reached[0] - 1, 0), reached[0] + 1)
+        return float(np.interp(-target, -losses[around], along[around]))
 
     def save(self, path: str | Path) -> Path:
         """Write the run to ``path`` as JSON, one curve per line; see `write_atomically`."""
-        head = {"format": "muon_lab run", "version": VERSION, "config": self.config}
-        head |= {"provenance": self.provenance, "samples": self.samples, "costs": self.costs}
+        head = FORMAT | {part: getattr(self, part) for part in FIELDS if part != "curves"}
         lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
-        curves = [
-            f"  {json.dumps(key)}: {_curve_json(value)}" for key, value in self.curves.items()
-        ]
+        curves = [f"  {json.dumps(key)}: {_curve_json(c)}" for key, c in self.curves.items()]
         text = "{\n" + ",\n".join(lines) + ',\n"curves": {\n' + ",\n".join(curves) + "\n}}\n"
         with write_atomically(path) as file:
             file.write(text.encode())
@@ -158,32 +148,28 @@ def _curve_json(curve: np.ndarray) -> str:
 def load(path: str | Path) -> Run:
     """Read a run file. Raises ValueError that says what is wrong with the file and what to do."""
     path = Path(path)
-    if not path.is_file():
-        problem = "is not a regular file" if path.exists() else "does not exist"
-        found = ", ".join(sorted(other.name for other in path.parent.glob("*.json"))) or "none"
-        raise ValueError(f"expected a run file, {path} {problem}; run files beside it: {found}")
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("not a regular file")
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is unreadable or cut short ({error}); {RECORD_AGAIN}") from error
-    if not isinstance(data, dict) or data.get("format") != "muon_lab run":
-        raise ValueError(f"{path} is not a run file of muon_lab; {RECORD_AGAIN}")
-    if data.get("version") != VERSION:
-        raise ValueError(
-            f"{path} has version {data.get('version')!r:.40}, this muon_lab reads {VERSION}; "
-            f"update muon_lab, or {RECORD_AGAIN}"
-        )
+    except OSError as error:
+        beside = ", ".join(sorted(other.name for other in path.parent.glob("*.json"))) or "none"
+        reason = error.strerror or error
+        raise ValueError(f"cannot read {path}: {reason}; run files beside it: {beside}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is cut short or not JSON ({error}); {RECORD_AGAIN}") from error
+    head = {key: data.get(key) for key in FORMAT} if isinstance(data, dict) else type(data)
+    if head != FORMAT:
+        raise ValueError(f"{path} must have {FORMAT}; got {head!s:.80}; {RECORD_AGAIN}")
     problems = list(problems_in(data))
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ValueError(f"{path}: {problems[0]}{more}; {RECORD_AGAIN}")
-    return Run(**{name: data[name] for name in FIELDS[""]})
+    return Run(**{name: data[name] for name in FIELDS})
 
 
 def load_all(folder: str | Path, pattern: str = "*.json") -> list[Run]:
     """Read every run file in a folder whose name matches ``pattern``, sorted by name."""
-    if not Path(folder).is_dir():
-        raise ValueError(f"expected a folder of run files, {folder} is no folder")
     paths = sorted(Path(folder).glob(pattern))
     if not paths:
         raise ValueError(f"no run file named {pattern} in {folder}")
@@ -193,30 +179,30 @@ def load_all(folder: str | Path, pattern: str = "*.json") -> list[Run]:
 def problems_in(data: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for everything that is wrong with the content of a run file.
 
-    >>> list(problems_in({"config": {}, "curves": {}}))[:2]
-    ['provenance is missing', 'samples is missing']
+    >>> list(problems_in({"config": {}, "curves": {}}))[-3:]
+    ['provenance is missing', 'samples is missing', 'costs is missing']
     """
-    wrong_fields = [problem for path in FIELDS for problem in _wrong_fields(data, path)]
-    yield from wrong_fields or _wrong_curves(data)
+    yield from list(_wrong_fields(data, FIELDS)) or _wrong_curves(data)
 
 
-def _wrong_fields(data: Mapping[str, Any], path: str) -> Iterator[str]:
-    part: Any = data
-    for name in path.split(".") if path else ():
-        part = part.get(name) if isinstance(part, dict) else None
-    if not isinstance(part, dict):
-        return  # reported as a field of the part above
-    for name, kinds in FIELDS[path].items():
-        field, value = f"{path}.{name}".lstrip("."), part.get(name)
+def _wrong_fields(part: Mapping[str, Any], fields: Mapping[str, Any], path="") -> Iterator[str]:
+    for name, kind in fields.items():
+        field, value = path + name, part.get(name)
         if name not in part:
             yield f"{field} is missing"
-        elif not isinstance(value, kinds) or isinstance(value, bool) != (kinds is bool):
-            names = [kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,))]
-            yield f"{field} must be {' or '.join(names)}; got {value!r:.40}"
+        elif isinstance(kind, dict) and isinstance(value, dict):
+            yield from _wrong_fields(value, kind, f"{field}.")
+        elif isinstance(kind, dict) or not _has_type(value, kind):
+            expected = "dict" if isinstance(kind, dict) else getattr(kind, "__name__", kind)
+            yield f"{field} must be {expected}; got {value!r:.40}"
         elif isinstance(value, NUMBER) and not abs(value) <= sys.float_info.max:
             yield f"{field} must be a finite number"
         elif name == "date" and not _is_time(value):
             yield f"{field} must be like 2026-01-31T12:00:00+00:00; got {value!r:.40}"
+
+
+def _has_type(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
 
 
 def _is_time(value: str) -> bool:

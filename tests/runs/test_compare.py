@@ -69,22 +69,41 @@ def test_seconds_of_different_devices_are_not_compared():
 
 
 @pytest.mark.parametrize(
-    ("side", "sentence"),
+    ("side", "named"),
     [
-        (three([1.0]), r"seeds \[0, 1\] and \[0\]"),
-        (three([1.0, 1.0], config={"width": 64}), r"width \[1\] and \[64\]"),
-        (three([1.0, 1.0], config={"schedule": "wsd"}), r"schedule \['name'\] and \['wsd'\]"),
-        ([make_run((4.0, 2.0, 1.0), seed=seed) for seed in (0, 1)], r"bytes \[100.0\] and"),
+        (three([1.0]), r"seeds.* \[0, 1\] and \[0\]"),
+        (three([1.0, 1.0], config={"width": 64}), "width 1 and 64"),
+        (three([1.0, 1.0], config={"schedule": "wsd"}), "schedule name and wsd"),
+        ([make_run((4.0, 2.0, 1.0), seed=seed) for seed in (0, 1)], r"bytes 100\.0 and 200\.0"),
+        ([make_run((4.0, 1.0), seed, config={"width": 1 + 63 * seed}) for seed in (0, 1)], "width"),
+        ([make_run((4.0, 1.0), seed, config={"lr": 1 + seed}) for seed in (0, 1)], "lr 1 and 2"),
+        (
+            [make_run((4.0, 1.0), seed, ("adamw", "muon")[seed]) for seed in (0, 1)],
+            "adamw and muon",
+        ),
+        (three([1.0, 1.0]) + three([1.0]), r"\[0, 0, 1\]"),
+        ([], "one side has none"),
     ],
 )
-def test_runs_of_other_settings_are_not_compared(side, sentence):
-    with pytest.raises(ValueError, match=f"cannot be compared.*differ in {sentence}"):
+def test_runs_that_differ_in_more_than_the_optimizer_are_not_compared(side, named):
+    for sides in ((three([2.0, 2.1]), side), (side, three([2.0, 2.1]))):
+        with pytest.raises(ValueError) as refused:
+            compare(*sides)
+    with pytest.raises(ValueError, match=named):
         compare(three([2.0, 2.1]), side)
+    assert "\n" not in str(refused.value)
 
 
-def test_a_side_without_runs_is_refused():
-    with pytest.raises(ValueError, match="one side has none"):
-        compare(three([2.0]), [])
+def test_a_seed_that_occurs_twice_on_both_sides_counts_for_nothing():
+    twice = three([2.0]) + three([2.1])
+    with pytest.raises(ValueError, match=r"each once; got \[0, 0\]"):
+        compare(twice, twice)
+
+
+@pytest.mark.parametrize("side", ["muon", best_of(three([1.0]), "adamw"), [1.0], None])
+def test_what_is_no_sequence_of_runs_is_refused(side):
+    with pytest.raises(TypeError, match=r"best_of\(\.\.\.\)\.runs; got"):
+        compare(three([2.0]), side)
 
 
 def swept(losses, optimizer="muon"):
@@ -120,6 +139,11 @@ def test_the_recorded_sweep_is_fair_and_its_bests_lie_inside_the_grid():
     assert result.seconds.verdict == "the challenger needs less"
 
 
+def test_an_optimizer_without_runs_is_named_with_those_that_have_some():
+    with pytest.raises(ValueError, match="no run of muom; there are runs of muon"):
+        best_of(swept({(1, 0, 0): 5}), "muom")
+
+
 def test_a_further_seed_below_the_sweeps_changes_nothing():
     losses = {(1, 0, 5): 5, (2, 0, 5): 3, (4, 0, 5): 4, (2, 0, 3): 9}
     best = best_of(swept(losses), "muon")
@@ -130,7 +154,7 @@ def test_a_further_seed_below_the_sweeps_changes_nothing():
 @pytest.mark.parametrize(
     ("other", "sentence"),
     [
-        ({"config": {"tau": 100}}, "differ in tau 1 and 100: compare them apart"),
+        ({"config": {"tau": 100}}, "differ in tau 1 and 100: compare them separately"),
         ({"device": "gpu"}, "differ in machine cpu and gpu"),
         ({}, "differ in nothing"),
     ],

@@ -1,7 +1,10 @@
+import os
+
 import pytest
 from example_runs import make_run
 
-from muon_lab.runs import tables as runs
+from muon_lab import runs
+from muon_lab.runs.tables import timing
 
 
 def grid(optimizer, losses, seeds=(0, 1), **options):
@@ -25,38 +28,57 @@ def row(text, name):
     return [cell.strip() for cell in line[len(name) :].split("  ") if cell.strip()]
 
 
-def test_runs_are_listed_one_a_line():
+def test_runs_are_listed_one_per_line():
     lines = runs.listing([*ADAMW, *MUON]).splitlines()
     assert len(lines) == 1 + 8
     assert lines[0].split()[:5] == ["optimizer", "attention", "lr", "decay", "seed"]
-    assert lines[2].split() == ["adamw", "name", "2", "0.1", "0", "3", "2.000", "2.885", "10.0"]
+    cells = ["adamw", "name", "2", "0.1", "0", "3", "2.000", "2.885", "10.0", "2026-01-31", "12:00"]
+    assert lines[2].split() == cells
 
 
 def test_the_report_shows_every_seeds_number_and_the_winner():
     text = runs.report([*ADAMW, *MUON])
     assert row(text, "learning rate") == ["2", "2"]
     assert row(text, "settings tried") == ["3", "3"]
-    assert row(text, "bits a byte, seeds 0 1") == ["2.885 2.900", "1.443 1.457"]
+    assert row(text, "bits per byte, seeds 0 1") == ["2.885 2.900", "1.443 1.457"]
     assert row(text, "steps to adamw's loss") == ["10 10", "7 7"]
     assert row(text, "optimizer's share of a step, %") == ["100.0 100.0", "25.0 25.0"]
-    assert "muon against adamw: gap +1.0000 nats a byte" in text and ": muon wins" in text
-    assert "bytes    1.50 ± 0.00 (each seed 1.50 1.50): muon needs less" in text
+    assert "muon against adamw: gap +1.0000 nats per byte" in text and ": muon wins" in text
+    assert "bytes    1.50 ± 0.00 (per seed 1.50 1.50): muon needs less" in text
 
 
-def test_what_was_not_recorded_is_said():
-    old = grid("adamw", (3, 2, 3), costs={"optimizer_share": None, "state_bytes": {}})
-    text = runs.report(old)
-    assert row(text, "optimizer's share of a step, %") == ["not recorded"]
-    assert row(text, "optimizer's state, MB") == ["not recorded"]
+def started(minute, seconds, device="AMD EPYC, torch threads: 1"):
+    date = f"2026-01-31T12:{minute:02}:00+00:00"
+    return make_run(provenance={"date": date}, seconds=seconds, device=device)
 
 
-@pytest.mark.parametrize(("losses", "side"), [((1, 2, 3), "least"), ((3, 2, 1), "largest")])
-def test_the_report_doubts_a_best_at_the_grids_edge(losses, side):
+def test_machines_are_named_and_slow_runs_by_their_start():
+    twice = [started(10, 170.0), started(10, 165.0)]
+    text = timing([*twice, *(started(minute, 70.0 + minute) for minute in (20, 30, 31, 40))])
+    assert text.startswith("on AMD EPYC, torch threads: 1: 6 runs, at most 2 at the same time")
+    assert "The 2 that started at 12:10 took over 1.4 times the median, 105.5 s" in text
+
+
+def test_runs_on_another_machine_are_not_called_slow():
+    text = timing([started(0, 70.0), started(1, 200.0, device="another, torch threads: 2")])
+    assert [line.split(": 1 runs")[0] for line in text.splitlines()] == [
+        "on AMD EPYC, torch threads: 1",
+        "on another, torch threads: 2",
+    ]
+
+
+def test_start_times_are_given_in_utc():
+    run = make_run(provenance={"date": "2026-01-31T00:30:00+02:00"})
+    assert runs.listing([run]).splitlines()[1].endswith("2026-01-30 22:30")
+
+
+@pytest.mark.parametrize(("losses", "side"), [((1, 2, 3), "smallest"), ((3, 2, 1), "largest")])
+def test_the_report_warns_of_a_best_at_the_grids_edge(losses, side):
     text = runs.report(grid("muon", losses))
-    assert f"is the {side} tried: a better one may lie beyond" in text
+    assert f"is the {side} tried; a better one may lie beyond" in text
 
 
-def test_no_doubt_where_the_best_lies_inside():
+def test_no_warning_where_the_best_lies_inside():
     assert "beyond" not in runs.report([*ADAMW, *MUON])
 
 
@@ -68,21 +90,34 @@ def test_the_command_lists_and_compares_each_model_for_itself(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.count("# name, 2 layers of width") == 2
     assert printed.count("muon against adamw") == 1
+    assert "on cpu: 8 runs" in printed
 
 
-def test_the_command_tells_of_wrong_files_and_shows_the_others(tmp_path, capsys):
+def test_the_command_names_wrong_files_and_shows_the_others(tmp_path, capsys):
     (tmp_path / "a.json").write_text("{")
-    ADAMW[0].save(tmp_path / "b.json")
+    good = ADAMW[0].save(tmp_path / "b.json").read_text()
+    (tmp_path / "c.json").write_text(good.replace('"seed": 0', f'"seed": {10**400}'))
+    (tmp_path / "d.json").write_text(good.replace("4.1", str(10**400)))
+    os.mkfifo(tmp_path / "e.json")
     assert runs.main([str(tmp_path)]) == 1
     printed = capsys.readouterr()
-    assert "a.json is cut short" in printed.err and "adamw" in printed.out
+    assert printed.out.splitlines()[3].split()[:3] == ["adamw", "name", "1"]
+    for name, line in zip("acde", printed.err.splitlines(), strict=True):
+        assert f"{tmp_path / name}.json" in line
+
+
+def test_the_command_names_each_path_that_holds_no_run(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert runs.main([str(tmp_path / "empty"), str(tmp_path / "nowhere")]) == 1
+    for name, line in zip(("empty", "nowhere"), capsys.readouterr().err.splitlines(), strict=True):
+        assert str(tmp_path / name) in line
 
 
 def test_sides_of_other_seeds_are_listed_without_a_comparison(tmp_path, capsys):
     for i, run in enumerate([*ADAMW, *grid("muon", (3, 1, 3), seeds=(0,))]):
         run.save(tmp_path / f"{i}.json")
     assert runs.main([str(tmp_path)]) == 0
-    assert "differ in seeds [0, 1] and [0]" in capsys.readouterr().out
+    assert "[0, 1] and [0]" in capsys.readouterr().out
 
 
 def test_runs_of_other_optimizers_are_listed_without_a_comparison(tmp_path, capsys):
