@@ -1,22 +1,23 @@
-"""Muon for torch: momentum, made orthogonal matrix by matrix; AdamW for everything else.
+"""Muon for torch: momentum, orthogonalized matrix by matrix; AdamW for everything else.
 
 The rule is `muon_update_`, a function of tensors. The class `Muon` keeps the state, and hands that
-function parameters of one shape at a time, so that they are orthogonalized together as a stack.
-`split` says which parameters of a model are matrices to orthogonalize, and of what shape.
+function matrices of one shape at a time, so that they are orthogonalized together as a stack.
+`split` decides which parameters of a model are matrices, and of what shape.
 """
 
+import difflib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from muon_lab.cores import side_by_side
-from muon_lab.orthogonalize import newton_schulz_fast
+from muon_lab.orthogonalize import fast_dtype, newton_schulz_fast
 from muon_lab.polynomials import JORDAN, AnySchedule, Schedule, resolve
 from muon_lab.split import matrix_shape, split_parameters
 
@@ -25,8 +26,8 @@ __all__ = ["Muon", "matrix_shape", "muon_update_", "split_parameters", "update_s
 Scale = Literal["original", "match_rms_adamw", "spectral_unclamped"]
 # Numbers stepped at once: what fills a CPU's caches, and elsewhere what bounds the memory it takes.
 STACK = {"cpu": 2**20, "elsewhere": 2**26}
-LARGE = 2**18  # numbers; matrices of so many take long enough for a core to have some of its own
-torch.serialization.add_safe_globals([Schedule])  # which a group may have, and saves
+_fast_dtype = torch.compiler.assume_constant_result(fast_dtype)
+torch.serialization.add_safe_globals([Schedule])  # a group may hold one, and is saved with it
 
 
 def muon_update_(
@@ -42,33 +43,47 @@ def muon_update_(
     directions = torch._foreach_lerp(grads, buffers, momentum) if nesterov else buffers
     updates = orthogonalize(torch.stack(directions)).to(params[0].dtype)  # (k, *shape)
     torch._foreach_mul_(params, 1 - lr * weight_decay)
-    torch._foreach_add_(params, updates.unbind(), alpha=-lr * scale)
+    if isinstance(lr, Tensor):
+        torch._foreach_add_(params, torch._foreach_mul(updates.unbind(), -lr * scale))
+    else:
+        torch._foreach_add_(params, updates.unbind(), alpha=-lr * scale)
 
 
 def update_scale(rows: int, columns: int, rule: Scale | None = None) -> float:
     """Return the factor on the learning rate for an orthogonal update of this shape.
 
     An orthogonal (m, n) matrix has entries of RMS 1/√max(m, n) (arXiv 2502.16982, Lemma 1), so
-    `match_rms_adamw` gives every shape an update of RMS 0.2, about that of AdamW's.
+    `match_rms_adamw` gives every shape an update of RMS 0.2, about that of AdamW's. None is
+    `original`. Raises ValueError for another rule.
 
     >>> update_scale(512, 128), update_scale(128, 512), update_scale(128, 512, "spectral_unclamped")
     (2.0, 1.0, 0.5)
     """
     if rule == "match_rms_adamw":
         return 0.2 * math.sqrt(max(rows, columns))
-    ratio = rows / columns
-    return math.sqrt(ratio if rule == "spectral_unclamped" else max(1, ratio))
+    if rule == "spectral_unclamped":
+        return math.sqrt(rows / columns)
+    if rule not in (None, "original"):
+        raise ValueError(f"adjust_lr_fn must be one of {get_args(Scale)} or None; got {rule!r}")
+    return math.sqrt(max(1, rows / columns))
 
 
 class Muon(torch.optim.Optimizer):
     """torch.optim.Muon, faster, for more shapes and schedules, and with AdamW for the rest.
 
-    Arguments and defaults are torch's. Beyond it ``ns_coefficients`` may be a schedule's name or a
-    table with a triple for each step, which then runs to its end where ``ns_steps`` is left at 5;
-    and ``adjust_lr_fn`` may be "spectral_unclamped". ``ns_dtype`` is what to iterate in.
+    Arguments and defaults are torch's. In addition ``ns_coefficients`` may be a schedule's name or
+    a table with one triple per step; ``ns_steps=None`` means all of a table, and 5 steps for a
+    single triple; ``adjust_lr_fn`` may be "spectral_unclamped"; ``ns_dtype`` is the dtype of the
+    iteration (None: bfloat16 where the device has it).
 
-    A parameter group may override each of these, and may set ``use_muon=False`` (AdamW, with its
-    ``betas`` and ``eps``), ``heads`` and ``kernels`` (see `matrix_shape`).
+    A parameter group may override each of these. It may set ``use_muon=False``, which makes it
+    AdamW's, with its ``betas`` and ``eps``. And it may say how a parameter is made up of matrices:
+    ``heads`` and ``kernels`` as in `matrix_shape`, ``rows=(512, 128, 128)`` for matrices of so many
+    rows in one parameter, ``transposed=True`` for weights stored (in, out).
+
+    Coming from AdamW: with ``adjust_lr_fn="match_rms_adamw"`` your learning rate and weight decay
+    carry over as they are. Groups with ``use_muon=False`` take their own ``lr`` (start from
+    AdamW's). With the default scale Muon's ``lr`` is larger, usually 0.01 to 0.05.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Linear(32, 8))
     >>> optimizer = Muon(split_parameters(model), lr=0.02)
@@ -85,25 +100,25 @@ class Muon(torch.optim.Optimizer):
         nesterov: bool = True,
         ns_coefficients: AnySchedule = JORDAN,
         eps: float = 1e-7,
-        ns_steps: int = 5,
+        ns_steps: int | None = None,
         adjust_lr_fn: Scale | None = None,
         *,
         maximize: bool = False,
         ns_dtype: torch.dtype | None = None,
     ) -> None:
-        """Collect the groups; refuse what cannot work, and say what would."""
+        """Collect the groups; refuse an option that cannot work, by name."""
         options = dict(
             lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
             ns_coefficients=ns_coefficients, eps=eps, ns_steps=ns_steps,
             adjust_lr_fn=adjust_lr_fn, maximize=maximize, ns_dtype=ns_dtype,
-            use_muon=True, heads=None, kernels=None,
+            use_muon=True, heads=None, kernels=None, rows=None, transposed=False,
         )  # fmt: skip
         super().__init__(params, options)
 
     def add_param_group(self, param_group: dict) -> None:
         """Add a copy of a group. AdamW's ``betas`` and ``eps`` are torch's if it has none."""
         if isinstance(param_group, dict):
-            # Were betas among the defaults, OneCycleLR would move them, and no momentum.
+            # Were betas among the defaults, OneCycleLR would move them instead of the momentum.
             adamw = {"betas": (0.9, 0.999), "eps": 1e-8}
             param_group = ({} if param_group.get("use_muon", True) else adamw) | param_group
         super().add_param_group(param_group)
@@ -112,6 +127,8 @@ class Muon(torch.optim.Optimizer):
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
+        group = self.param_groups[-1]  # a number, which torch.optim.Muon can load too
+        group["ns_steps"] = len(resolve(group["ns_coefficients"], group["ns_steps"]))
 
     def __setstate__(self, state: dict) -> None:
         """Restore; options that torch's Muon and AdamW do not save stay as the group has them."""
@@ -122,106 +139,217 @@ class Muon(torch.optim.Optimizer):
                 group.setdefault(name, value)
 
     @torch.no_grad()
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load a state, torch's Muon's and AdamW's too; refuse one that does not fit, unchanged.
+
+        The momentum keeps the dtype that it was saved with.
+        """
+        saved = state_dict["param_groups"]
+        pairs = []
+        for own, other in zip(self.param_groups, saved, strict=False):
+            _check(own | other | {"params": own["params"]})
+            pairs += zip(own["params"], other["params"], strict=False)
+        pairs = [(p, state_dict["state"].get(number, {})) for p, number in pairs]
+        for p, state in pairs:
+            for name, value in state.items():
+                if name != "step" and isinstance(value, Tensor) and value.shape != p.shape:
+                    shapes = f"{tuple(value.shape)} for a parameter of {tuple(p.shape)}"
+                    raise ValueError(f"state {name} has another shape than its parameter: {shapes}")
+        super().load_state_dict(state_dict)
+        for p, state in pairs:
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.dtype != self.state[p][name].dtype:
+                    self.state[p][name] = value.to(self.state[p][name].device, copy=True)
+
+    @torch.no_grad()
     def step(self, closure: Callable | None = None):
         """Update every parameter that has a gradient; return the closure's loss."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None and p.numel() > 0]
-            if any(p.is_complex() for p in params):
-                raise RuntimeError("Muon does not support complex parameters; give it real ones")
-            if any(p.grad.is_sparse for p in params):
-                raise RuntimeError("Muon does not support sparse gradients; use sparse=False")
-            (self._step_muon if group["use_muon"] else self._step_adamw)(params, group)
+        work = []
+        for group in self.param_groups:  # all groups are looked at before any weight moves
+            tensors: tuple[list[Tensor], ...] = ([], [], [], [], [])
+            self._init_group(group, *tensors)
+            work.append((group, tensors))
+        for group, (params, grads, *state) in work:
+            if group["use_muon"]:
+                _step_muon(params, grads, state[0], group)
+            else:
+                _step_adamw(params, grads, state, group)
         return loss
 
-    def _step_muon(self, params: list[Tensor], group: dict) -> None:
-        large = []
-        for alike in _same_shaped(params):
-            if alike[0].is_cpu and alike[0].numel() >= LARGE:
-                large.append(partial(self._step_alike, alike, group))
-            else:
-                self._step_alike(alike, group)
-        side_by_side(large)
+    @torch.no_grad()
+    def direction(self, parameter: Tensor) -> Tensor:
+        """Return the orthogonalized direction of a parameter's last step, before scale and decay.
 
-    def _step_alike(self, params: list[Tensor], group: dict) -> None:
-        shape = matrix_shape(params[0].shape, group["kernels"], group["heads"])
-        states = [self.state[p] for p in params]
-        for p, state in zip(params, states, strict=True):
-            if not state:
+        It is computed again from the momentum buffer and the gradient, of the parameter's shape;
+        nothing changes. Raises ValueError for a parameter that has no momentum or no gradient.
+        """
+        buffer = self.state.get(parameter, {}).get("momentum_buffer")
+        if buffer is None or parameter.grad is None:
+            raise ValueError("no direction yet: Muon must have stepped it, and its grad be there")
+        group = next(g for g in self.param_groups if any(p is parameter for p in g["params"]))
+        grad = -parameter.grad if group["maximize"] else parameter.grad
+        ahead = grad.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer
+        whole = torch.empty_like(ahead)
+        for piece, into in zip(_matrices(ahead, group), _matrices(whole, group), strict=True):
+            into.copy_(_orthogonalize(piece[None], group)[0])
+        return whole
+
+    # torch.compile runs a method of this name as it is, and traces what it leaves in the lists.
+    def _init_group(self, group, params, grads, first, second, steps) -> None:
+        """Fill the lists with what has a gradient, and its state; make that where it is missing."""
+        for p in group["params"]:
+            if p.grad is None or p.numel() == 0:
+                continue
+            if p.grad.is_sparse:
+                raise RuntimeError("Muon does not support sparse gradients; use sparse=False")
+            state = self.state[p]
+            if not state and group["use_muon"]:
                 state["momentum_buffer"] = torch.zeros_like(p.grad)
+            elif not state:
+                state["step"] = torch.tensor(0.0, dtype=torch.float32)  # bfloat16 counts to 256
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+            params.append(p)
+            grads.append(p.grad)
+            if group["use_muon"]:
+                first.append(state["momentum_buffer"])
+            else:
+                first.append(state["exp_avg"])
+                second.append(state["exp_avg_sq"])
+                steps.append(state["step"])
+
+
+def _step_muon(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], group: dict):
+    lr = group["lr"]
+    if torch.compiler.is_compiling():  # a number would be a constant, recompiled whenever it moves
+        lr = lr * torch.ones((), dtype=torch.float64, device=params[0].device) if params else lr
+    elif isinstance(lr, Tensor):
+        lr = lr.item()
+    if group["maximize"]:
+        grads = [-grad for grad in grads]
+    parts = [[m for t in ts for m in _matrices(t, group)] for ts in (params, grads, buffers)]
+    for stack in _stacks(*parts):
+        rows, columns = matrix_shape(stack[0][0].shape, group["kernels"], group["heads"])[-2:]
         muon_update_(
-            params,
-            [-p.grad if group["maximize"] else p.grad for p in params],
-            [state["momentum_buffer"] for state in states],
-            lr=float(group["lr"]),
-            scale=update_scale(*shape[-2:], group["adjust_lr_fn"]),
-            orthogonalize=partial(_in_shape, shape=shape, group=group),
-            **{option: group[option] for option in ("weight_decay", "momentum", "nesterov")},
+            *stack,
+            lr=lr,
+            scale=update_scale(rows, columns, group["adjust_lr_fn"]),
+            orthogonalize=partial(_orthogonalize, group=group),
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            nesterov=group["nesterov"],
         )
 
-    def _step_adamw(self, params: list[Tensor], group: dict) -> None:
-        states = [self.state[p] for p in params]
-        for p, state in zip(params, states, strict=True):
-            if not state:
-                count = torch.tensor(0.0, dtype=torch.float32)  # bfloat16 counts to 256 only
-                state |= {"step": count, "exp_avg": torch.zeros_like(p)}
-                state["exp_avg_sq"] = torch.zeros_like(p)
-        averages = ([s[name] for s in states] for name in ("exp_avg", "exp_avg_sq"))
-        adamw(
-            params, [p.grad for p in params], *averages, [], [s["step"] for s in states],
-            amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"],
-            weight_decay=group["weight_decay"], eps=group["eps"], maximize=group["maximize"],
-        )  # fmt: skip
+
+def _step_adamw(params: list[Tensor], grads: list[Tensor], state: list, group: dict) -> None:
+    (beta1, beta2), (averages, squares, steps) = group["betas"], state
+    adamw(
+        params, grads, averages, squares, [], steps, amsgrad=False, beta1=beta1, beta2=beta2,
+        lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"],
+        maximize=group["maximize"], capturable=group.get("capturable", False),
+    )  # fmt: skip
 
 
-def _in_shape(stack: Tensor, shape: Sequence[int], group: dict) -> Tensor:
-    """Orthogonalize parameters (k, *p.shape), each seen as matrices of ``shape``."""
-    # torch's default of five steps stands for the length of a table, if there is one.
-    steps = None if group["ns_steps"] == 5 else group["ns_steps"]
+def _matrices(tensor: Tensor, group: dict) -> tuple[Tensor, ...]:
+    """Return views of the matrices, or stacks or kernels, that make up a parameter's tensor."""
+    tensor = tensor.mT if group["transposed"] else tensor
+    return tensor.split(tuple(group["rows"]), dim=-2) if group["rows"] else (tensor,)
+
+
+def _stacks(
+    params: list[Tensor], grads: list[Tensor], buffers: list[Tensor]
+) -> Iterator[tuple[list[Tensor], ...]]:
+    """Sort into lists of one shape, dtype and device, of about STACK numbers each."""
+    alike = defaultdict(list)
+    for trio in zip(params, grads, buffers, strict=True):
+        alike[trio[0].shape, trio[0].dtype, trio[0].device].append(trio)
+    for (shape, _, device), same in alike.items():
+        count = max(1, STACK.get(device.type, STACK["elsewhere"]) // math.prod(shape))
+        for start in range(0, len(same), count):
+            yield tuple(map(list, zip(*same[start : start + count], strict=True)))
+
+
+def _orthogonalize(stack: Tensor, group: dict) -> Tensor:
+    """Orthogonalize parameters (k, *shape), each as the matrices that its group says it is."""
+    shape = matrix_shape(stack.shape[1:], group["kernels"], group["heads"])
     matrices = stack.reshape(-1, *shape[-2:])
-    options = group["ns_coefficients"], steps, group["eps"], group["ns_dtype"]
+    dtype = group["ns_dtype"] or _fast_dtype(stack.device)
+    options = group["ns_coefficients"], group["ns_steps"], group["eps"], dtype
     return newton_schulz_fast(matrices, *options).contiguous().view(stack.shape)
 
 
-def _same_shaped(params: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Sort parameters into lists of one shape, dtype and device, of about STACK numbers each."""
-    alike = defaultdict(list)
-    for p in params:
-        alike[p.shape, p.dtype, p.device].append(p)
-    for (*_, device), same in alike.items():
-        most = STACK.get(device.type, STACK["elsewhere"])
-        count = max(1, most // same[0].numel())
-        yield from (same[i : i + count] for i in range(0, len(same), count))
+# What each option of a group may be: its kind, its values, and both in words.
+AT_LEAST_ZERO = (Real, lambda v: 0 <= v < math.inf, "a number of at least 0, for example 0.02")
+FLAG = (bool, lambda v: True, "True or False")
+OPTIONS: dict[str, tuple] = {
+    "lr": AT_LEAST_ZERO,
+    "weight_decay": AT_LEAST_ZERO,
+    "eps": AT_LEAST_ZERO,
+    "momentum": (Real, lambda v: 0 <= v < 1, "a number in [0, 1), for example 0.95"),
+    "nesterov": FLAG,
+    "maximize": FLAG,
+    "use_muon": FLAG,
+    "transposed": FLAG,
+    "kernels": (bool | None, lambda v: True, "True, False or None"),
+    "ns_steps": (Integral | None, lambda v: v is None or v >= 1, "a whole number or None"),
+    "heads": (Integral | None, lambda v: v is None or v >= 1, "a whole number or None"),
+    "rows": (
+        tuple | list | None,
+        lambda v: v is None or (v and all(isinstance(n, Integral) and n > 0 for n in v)),
+        "the rows of each matrix, for example (512, 128, 128), or None",
+    ),
+    "adjust_lr_fn": (
+        str | None, lambda v: v in (None, *get_args(Scale)), f"one of {get_args(Scale)} or None"
+    ),
+    "ns_dtype": (
+        torch.dtype | None, lambda v: v is None or v.is_floating_point, "a torch float or None"
+    ),
+    "betas": (
+        tuple | list,
+        lambda v: len(v) == 2 and all(isinstance(b, Real) and 0 <= b < 1 for b in v),
+        "two numbers in [0, 1), for example (0.9, 0.999)",
+    ),
+}  # fmt: skip
 
 
 def _check(group: dict) -> None:
-    """Raise ValueError, or TypeError for a wrong kind, for options or shapes that cannot work."""
-    if isinstance(group["lr"], Tensor) and group["lr"].numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
-    words = {"lr": "Learning rate", "momentum": "momentum", "weight_decay": "weight decay"}
-    for option, word in words.items():
-        if not group[option] >= 0:
-            raise ValueError(f"{word} should be >= 0 but is: {group[option]}")
-    betas = group.get("betas", (0, 0))  # AdamW's alone
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"betas should be two in [0, 1) but are: {betas}")
-    rule = group["adjust_lr_fn"]
-    if rule not in (None, *get_args(Scale)):
-        known = ", ".join(get_args(Scale))
-        raise ValueError(f"Adjust learning rate function {rule} is not supported: use {known}")
+    """Raise TypeError or ValueError for an option, or a parameter, that cannot work."""
+    for name, value in group.items():
+        near = difflib.get_close_matches(name, [*OPTIONS, "ns_coefficients"], 1, 0.8)
+        if name in OPTIONS:
+            kind, fits, words = OPTIONS[name]
+            if name == "lr" and isinstance(value, Tensor):
+                if value.numel() != 1:
+                    raise ValueError(f"Tensor lr must be 1-element; got {tuple(value.shape)}")
+                value = value.item()
+            wrong_bool = isinstance(value, bool) and bool not in (kind, *get_args(kind))
+            if wrong_bool or not isinstance(value, kind):
+                raise TypeError(f"{name} must be {words}; got {value!r}")
+            if not fits(value):
+                raise ValueError(f"{name} must be {words}; got {value!r}")
+        elif near and near[0] != name:
+            raise ValueError(f"no option is called {name!r}: is {near[0]!r} meant?")
     resolve(group["ns_coefficients"], group["ns_steps"])
-    if getattr(group["ns_dtype"] or torch.float32, "is_floating_point", False) is not True:
-        raise TypeError(f"ns_dtype should be a torch float or None but is: {group['ns_dtype']!r}")
     names = group.get("names", group.get("param_names", ()))
     if len(names) != len(group["params"]):  # none given, or parameters taken out since
         names = range(len(group["params"]))
     for name, p in zip(names, group["params"], strict=True):
-        if group["use_muon"] and p.ndim < 2:
-            raise ValueError(
-                f"Muon only supports 2D parameters, and stacks of them: parameter {name!r} has "
-                f"shape {tuple(p.shape)}. Put it in a group with use_muon=False, or let "
-                "muon_lab.muon.split_parameters(model) make the groups"
-            )
-        if group["use_muon"]:
-            matrix_shape(p.shape, group["kernels"], group["heads"])
+        _check_parameter(name, p, group)
+
+
+def _check_parameter(name: str | int, p: Tensor, group: dict) -> None:
+    if not p.is_floating_point():
+        raise TypeError(f"Muon takes real floating-point parameters; {name!r} has dtype {p.dtype}")
+    if not group["use_muon"]:
+        return
+    if p.ndim < 2:
+        raise ValueError(
+            f"Muon only supports 2D parameters, and stacks of them: parameter {name!r} has shape "
+            f"{tuple(p.shape)}. Put it in a group with use_muon=False, or let "
+            "muon_lab.muon.split_parameters(model) make the groups"
+        )
+    shape = p.mT.shape if group["transposed"] else p.shape
+    if group["rows"] and sum(group["rows"]) != shape[-2]:
+        raise ValueError(f"rows={group['rows']} must add up to the {shape[-2]} rows of {name!r}")
+    matrix_shape(shape, group["kernels"], group["heads"])

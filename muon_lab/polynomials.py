@@ -1,13 +1,14 @@
 """Odd polynomials p(x) = a·x + b·x³ + c·x⁵ that push singular values towards 1.
 
 Applied to a matrix, X ← aX + (bA + cA²)X with A = XXᵀ, such a polynomial moves each singular value
-σ to p(σ) and leaves the singular vectors alone. A schedule says which (a, b, c) each step uses;
-this module names the published ones, computes those that are computed, and measures what they do.
+σ to p(σ) and leaves the singular vectors alone. A schedule says which (a, b, c) each step uses.
+This module names the published schedules, computes Polar Express and CANS, and measures them all.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -18,8 +19,8 @@ Triple = tuple[float, float, float]
 class Schedule:
     """A named choice of (a, b, c) for each step, with its source.
 
-    ``coefficients`` has one triple (the same every step) or one triple a step. A matrix is divided
-    by ``norm_factor`` times its Frobenius norm before the first step.
+    ``coefficients`` holds one triple for every step, or one triple per step. A matrix is divided by
+    ``norm_factor`` times its Frobenius norm before the first step.
     """
 
     name: str
@@ -29,11 +30,11 @@ class Schedule:
 
 
 def optimal_quintic(lower: float, upper: float) -> Triple:
-    """Find the odd quintic nearest to 1 on [lower, upper] in the largest error, by Remez exchange.
+    """Find the odd quintic whose largest distance from 1 on [lower, upper] is smallest, by Remez.
 
-    The error of the best one reaches ±E at four points in turn: both ends and the two turning
-    points between. Each round solves for (a, b, c, E) at four points, then moves the inner two to
-    where the new polynomial turns. Raises ValueError unless 0 < lower <= upper.
+    The error of the best one alternates between +E and −E at four points: both ends and the two
+    turning points between. Each round solves for (a, b, c, E) at four points, then moves the inner
+    two to where the new polynomial turns. Raises ValueError unless 0 < lower <= upper.
 
     Source: the exchange as used by Amsel et al. 2025, arXiv 2505.16932.
 
@@ -59,12 +60,13 @@ def optimal_quintic(lower: float, upper: float) -> Triple:
 def polar_express(
     lower: float = 1e-3, steps: int = 5, cushion: float = 0.02, safety: float = 0.02
 ) -> tuple[Triple, ...]:
-    """Compute the table of optimal quintics for singular values in [lower, 1], one triple a step.
+    """Compute the table of optimal quintics for singular values in [lower, 1], one triple per step.
 
-    Each step is the best quintic for the interval that the steps before it leave. ``cushion`` keeps
-    a step from spending itself on values below ``cushion`` times the largest; ``safety`` shrinks
-    the input of every step but the last by 1 + safety, against rounding in bfloat16. Both zero
-    gives CANS. Raises ValueError for steps < 1 or a lower end outside (0, 1].
+    Each step is the best quintic for the interval that the steps before it leave. With ``cushion``
+    a step ignores values below ``cushion`` times the largest; ``safety`` shrinks the input of every
+    step but the last by 1 + safety, against rounding in bfloat16. Both zero gives CANS.
+
+    Raises ValueError for steps < 1 or a lower end outside (0, 1].
 
     Source: Amsel et al. 2025, arXiv 2505.16932; with zeros Grishina et al. 2025, arXiv 2506.10935.
 
@@ -72,12 +74,12 @@ def polar_express(
     8.156555
     """
     if not 0 < lower <= 1:
-        raise ValueError(f"lower is the smallest singular value to serve, in (0, 1]; got {lower}")
+        raise ValueError(f"lower must lie in (0, 1], the singular values served; got {lower}")
     check_steps(steps)
     upper, table = 1.0, []
     for step in range(steps):
         triple = optimal_quintic(max(lower, cushion * upper), upper)
-        # With a cushion the ends miss 1 unevenly: rescale so that they miss it by the same amount.
+        # With a cushion the two ends miss 1 by different amounts: rescale so that they are equal.
         centre = (evaluate(lower, triple) + evaluate(upper, triple)) / 2
         shrink = 1 + safety if step < steps - 1 else 1.0
         a, b, c = (k / centre / shrink**power for k, power in zip(triple, (1, 3, 5), strict=True))
@@ -88,11 +90,11 @@ def polar_express(
 
 
 def check_steps(steps: int, name: str = "steps") -> int:
-    """Return ``steps`` if it is a whole number >= 1; raise TypeError or ValueError else."""
+    """Return ``steps`` if it is a whole number >= 1; otherwise raise TypeError or ValueError."""
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer):
-        raise TypeError(f"{name} must be a whole number of at least 1, got {steps!r}")
+        raise TypeError(f"{name} must be a whole number of at least 1; got {steps!r}")
     if steps < 1:
-        raise ValueError(f"{name} must be at least 1, got {steps}")
+        raise ValueError(f"{name} must be at least 1; got {steps}")
     return int(steps)
 
 
@@ -140,7 +142,7 @@ AnySchedule = str | Schedule | Triple | Sequence[Triple]
 
 
 def as_schedule(schedule: AnySchedule) -> Schedule:
-    """Return the Schedule that a name, one (a, b, c) or a sequence of them stands for.
+    """Return the Schedule for a name, for one (a, b, c), or for a sequence of them.
 
     Raises ValueError for an unknown name, a wrong shape, or a number that is not finite.
 
@@ -151,20 +153,22 @@ def as_schedule(schedule: AnySchedule) -> Schedule:
         return schedule
     if isinstance(schedule, str):
         if schedule not in SCHEDULES:
-            raise ValueError(f"no schedule named {schedule!r}; there are {', '.join(SCHEDULES)}")
+            known = ", ".join(SCHEDULES)
+            raise ValueError(f"no schedule named {schedule!r}; use one of {known}")
         return SCHEDULES[schedule]
     try:
-        table = np.asarray(schedule, dtype=float)
-    except (TypeError, ValueError):
-        table = np.empty(0)
-    if table.ndim not in (1, 2) or table.shape[-1] != 3 or len(table) == 0:
-        raise ValueError(
-            "a schedule is a name, one (a, b, c), or a sequence of (a, b, c); "
-            f"got {schedule!r}. For example (3.4445, -4.775, 2.0315)"
+        one = isinstance(schedule[0], Real)
+        table = tuple(
+            (float(a), float(b), float(c)) for a, b, c in ([schedule] if one else schedule)
         )
-    if not np.isfinite(table).all():
-        raise ValueError(f"coefficients must be finite, got {schedule!r}")
-    return Schedule("custom", tuple(map(tuple, np.atleast_2d(table).tolist())), "given by hand")
+    except (TypeError, ValueError, LookupError):
+        raise ValueError(
+            "expected a schedule's name, one (a, b, c), or a sequence of them; "
+            f"got {schedule!r}. For example (3.4445, -4.775, 2.0315)"
+        ) from None
+    if not all(math.isfinite(number) for triple in table for number in triple):
+        raise ValueError(f"coefficients must be finite; got {schedule!r}")
+    return Schedule("custom", table, "given by hand")
 
 
 def resolve(schedule: AnySchedule, steps: int | None = None) -> tuple[Triple, ...]:
@@ -184,17 +188,17 @@ def resolve(schedule: AnySchedule, steps: int | None = None) -> tuple[Triple, ..
 
 
 def apply_schedule(x, schedule: AnySchedule, steps: int | None = None):
-    """Return what a schedule makes of singular values ``x``, a number or an array of any shape.
+    """Apply a schedule to singular values ``x``, a number or an array of any shape.
 
-    The values are taken as they are: dividing by a norm, and by the schedule's ``norm_factor``, is
-    `newton_schulz`'s part.
+    The values are used as they are: it is `newton_schulz` that divides by the norm and by the
+    schedule's ``norm_factor``.
 
     >>> round(float(apply_schedule(1.0, "jordan", steps=1)), 3)
     0.701
     """
     coefficients = resolve(schedule, steps)
     x = np.asarray(x, dtype=float)
-    with np.errstate(over="ignore", invalid="ignore"):  # a divergent value may reach infinity
+    with np.errstate(over="ignore", invalid="ignore"):  # a diverging value reaches infinity
         for triple in coefficients:
             x = evaluate(x, triple)
     return x
@@ -203,9 +207,9 @@ def apply_schedule(x, schedule: AnySchedule, steps: int | None = None):
 def band(
     schedule: AnySchedule, steps: int | None = None, lower: float = 1e-2, upper: float = 1.0
 ) -> tuple[float, float]:
-    """Return the smallest and largest value that σ in [lower, upper] is sent to.
+    """Return the smallest and the largest value that a σ in [lower, upper] ends at.
 
-    Read off a grid of 20,001 points, evenly spaced in log σ.
+    Computed on a grid of 20,001 points, evenly spaced in log σ.
 
     >>> [round(end, 3) for end in band("jordan")]
     [0.682, 1.134]
@@ -244,10 +248,10 @@ def _positive_roots(coefficients: Triple) -> list[float]:
 
 
 def divergence_bound(schedule: AnySchedule, horizon: int = 100) -> float:
-    """Return the σ above which iterating for ever escapes to infinity; inf if none does.
+    """Return the smallest σ from which iterating for ever diverges; inf if there is none.
 
-    A table goes on with its last triple. Where the escaping values begin is found on a grid of
-    ``horizon`` times ten points and then by bisection; some larger values may yet come back.
+    A table continues with its last triple. The first diverging value is found on a grid of
+    10 · ``horizon`` points and then by bisection; some larger values may still come back.
 
     >>> round(divergence_bound("jordan"), 4)
     1.2637
@@ -255,8 +259,7 @@ def divergence_bound(schedule: AnySchedule, horizon: int = 100) -> float:
     table = as_schedule(schedule).coefficients
     a, b, c = table[-1]
     turning = [*_positive_roots((a - 1, b, c)), *_positive_roots((a + 1, b, c))]
-    growing = c != 0 or b != 0 or abs(a) > 1  # else the last step never enlarges anything
-    if not growing:
+    if b == c == 0 and abs(a) <= 1:  # the last step never enlarges anything
         return math.inf
     trapped = max(turning, default=1.0)  # beyond the last |p(x)| = x every value grows
     reach = 1.5 * max(trapped, 1.0)
@@ -270,15 +273,25 @@ def divergence_bound(schedule: AnySchedule, horizon: int = 100) -> float:
     if not escaped.any():
         return math.inf
     first = int(np.argmax(escaped))
-    inside, outside = grid[first - 1], grid[first]
+    return bisect(escapes, grid[first - 1], grid[first])
+
+
+def bisect(holds: Callable[[float], bool], outside: float, inside: float) -> float:
+    """Return, within 2⁻⁵⁰ of the interval, the first value at which ``holds`` is true.
+
+    ``holds`` must be false at ``outside`` and true at ``inside``.
+
+    >>> round(bisect(lambda x: x * x >= 2, 1.0, 2.0), 6)
+    1.414214
+    """
     for _ in range(50):
-        middle = (inside + outside) / 2
-        inside, outside = (inside, middle) if escapes(middle) else (middle, outside)
-    return float(outside)
+        middle = (outside + inside) / 2
+        outside, inside = (outside, middle) if holds(middle) else (middle, inside)
+    return float(inside)
 
 
 def fading(power: float = 1.0, count: int = 64) -> np.ndarray:
-    """Return singular values of which the i-th is i^-power of the first, Frobenius norm 1.
+    """Return ``count`` singular values proportional to i^-power, with Frobenius norm 1.
 
     >>> values = fading()
     >>> round(float(values[0] / values[9]), 6), round(float(values @ values), 6)
@@ -289,9 +302,9 @@ def fading(power: float = 1.0, count: int = 64) -> np.ndarray:
 
 
 def score(schedule: AnySchedule, power: float = 1.5, steps: int | None = 5) -> float:
-    """Return the largest distance from 1 at which a schedule leaves the values of `fading`.
+    """Return the largest distance from 1 that a schedule leaves among the values of `fading`.
 
-    0 is perfect, below 1 every value moved the right way, infinity means that one escaped.
+    0 is perfect; infinity means that a value diverged.
 
     >>> round(score((3.4445, -4.7750, 2.0315)), 3)
     0.317

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from muon_lab.orthogonalize import (
     newton_schulz,
+    newton_schulz_fast,
     newton_schulz_gram,
     orthogonality_error,
     polar_factor,
@@ -174,11 +175,11 @@ def test_gram_form_needs_its_restart_in_bfloat16():
     ("wrong", "error", "words"),
     [
         (np.ones(3), ValueError, r"shape \(\.\.\., m, n\).*got \(3,\)"),
-        (np.ones((0, 3)), ValueError, r"no side empty; got \(0, 3\)"),
-        (torch.ones(2, 3, 0), ValueError, r"no side empty; got \(2, 3, 0\)"),
-        (np.ones((2, 2), dtype=int), TypeError, "real floats, got dtype int64"),
+        (np.ones((0, 3)), ValueError, r"got \(0, 3\)"),
+        (torch.ones(2, 3, 0), ValueError, r"got \(2, 3, 0\)"),
+        (np.ones((2, 2), dtype=int), TypeError, "got dtype int64"),
         (torch.ones(2, 2, dtype=torch.complex64), TypeError, r"got dtype torch\.complex64"),
-        ([[1.0]], TypeError, "NumPy array or a torch tensor, got a list"),
+        ([[1.0]], TypeError, "got list"),
     ],
 )
 def test_what_is_no_real_matrix_is_refused(function, wrong, error, words):
@@ -190,7 +191,7 @@ def test_what_is_no_real_matrix_is_refused(function, wrong, error, words):
 @pytest.mark.parametrize("make", [np.array, torch.tensor])
 def test_what_is_not_finite_has_no_polar_factor_and_stays_visible_in_the_iteration(make, bad):
     matrix = make([[1.0, 2.0, bad], [3.0, 4.0, 5.0]])
-    with pytest.raises(ValueError, match="NaN or infinity has no polar factor"):
+    with pytest.raises(ValueError, match="NaN or Inf"):
         polar_factor(matrix)
     with np.errstate(invalid="ignore"):
         assert not np.isfinite(np.asarray(newton_schulz(matrix))).any()
@@ -202,6 +203,33 @@ def test_what_is_not_finite_has_no_polar_factor_and_stays_visible_in_the_iterati
 def test_a_restart_after_no_whole_number_of_steps_is_refused(restart, error):
     with pytest.raises(error, match="restart_after must be"):
         newton_schulz_gram(np.ones((2, 3)), restart_after=restart)
+
+
+@pytest.mark.parametrize("function", [newton_schulz, newton_schulz_gram])
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"eps": -1e-7}, ValueError),
+        ({"eps": float("nan")}, ValueError),
+        ({"eps": "1e-7"}, ValueError),
+        ({"dtype": torch.int64}, TypeError),
+        ({"dtype": np.int64}, TypeError),
+        ({"dtype": "fast"}, TypeError),
+        ({"steps": 2.5}, TypeError),
+        ({"steps": 0}, ValueError),
+    ],
+)
+def test_options_that_mean_nothing_are_refused_by_name(function, make, options, error):
+    with pytest.raises(error, match=next(iter(options))):
+        function(make(gaussian((2, 3))), **options)
+
+
+def test_the_fast_form_refuses_numpy_and_vectors():
+    with pytest.raises(TypeError, match="NumPy"):
+        newton_schulz_fast(np.ones((1, 2, 3)))
+    with pytest.raises(ValueError, match=r"\(3,\)"):
+        newton_schulz_fast(torch.ones(3))
 
 
 @BOTH

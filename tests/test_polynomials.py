@@ -152,15 +152,15 @@ def test_apply_schedule_composes_and_leaves_its_argument_alone():
 @pytest.mark.parametrize(
     ("schedule", "steps", "error", "words"),
     [
-        ("jordon", None, ValueError, "no schedule named 'jordon'; there are cubic"),
+        ("jordon", None, ValueError, "'jordon'.*cubic"),
         ((1.0, 2.0), None, ValueError, r"one \(a, b, c\)"),
-        ([], None, ValueError, "a schedule is a name"),
-        ([(1, 2, 3), (1, 2)], None, ValueError, "a schedule is a name"),
-        (None, None, ValueError, "a schedule is a name"),
+        ([], None, ValueError, "a schedule's name"),
+        ([(1, 2, 3), (1, 2)], None, ValueError, "a schedule's name"),
+        (None, None, ValueError, "a schedule's name"),
         ((1.0, float("nan"), 0.0), None, ValueError, "must be finite"),
-        ("cubic", 0, ValueError, "at least 1, got 0"),
-        ("cubic", 2.5, TypeError, r"whole number of at least 1, got 2\.5"),
-        ("cubic", True, TypeError, "whole number of at least 1, got True"),
+        ("cubic", 0, ValueError, "got 0"),
+        ("cubic", 2.5, TypeError, r"got 2\.5"),
+        ("cubic", True, TypeError, "got True"),
     ],
 )
 def test_wrong_schedules_and_steps_are_refused_in_clear_words(schedule, steps, error, words):
@@ -172,7 +172,7 @@ def test_wrong_intervals_are_refused():
     for call in (lambda: optimal_quintic(0, 1), lambda: band("cubic", lower=0)):
         with pytest.raises(ValueError, match="0 < lower <= upper"):
             call()
-    with pytest.raises(ValueError, match=r"in \(0, 1\]; got 2"):
+    with pytest.raises(ValueError, match="got 2"):
         polar_express(lower=2)
 
 

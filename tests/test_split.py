@@ -1,12 +1,15 @@
 """Which parameters are matrices: told from what their modules are, on models of many kinds."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
 
 from muon_lab.model.gpt import GPT, GPTConfig
 from muon_lab.muon import Muon
-from muon_lab.split import describe, split_parameters
+from muon_lab.split import describe, matrix_shape, split_parameters
+from tests.assertions import assert_close
 
 
 def names(model, muon=True, **options):
@@ -127,7 +130,8 @@ def test_a_resnet():
 def test_a_head_that_cannot_be_told_is_named():
     assert names(HeadFirst(), head="to_words") == {"body.weight"}
     assert names(HeadFirst(), head=["to_words"]) == {"body.weight"}
-    assert names(HeadFirst(), head=()) == {"to_words.weight", "body.weight"}
+    with pytest.warns(UserWarning, match="to_words"):
+        assert names(HeadFirst(), head=()) == {"to_words.weight", "body.weight"}
     with pytest.raises(AttributeError, match="to_word"):
         split_parameters(HeadFirst(), head="to_word")
 
@@ -181,11 +185,129 @@ def test_a_model_without_parameters_has_no_groups():
     assert describe([]) == ""
 
 
-def test_what_is_left_goes_to_adamw():
-    model = nn.Sequential(nn.LSTM(4, 4), nn.Bilinear(4, 4, 2), nn.ConvTranspose2d(2, 2, 3))
-    assert names(model) == set()
-    assert [group["use_muon"] for group in split_parameters(model)] == [False]
+def test_what_is_left_to_adamw_though_it_looks_like_a_matrix_is_named_with_muons_share():
+    model = nn.Sequential(nn.LSTM(4, 4), nn.Bilinear(4, 4, 2), nn.Conv2d(2, 2, 3, bias=False))
+    with pytest.warns(UserWarning, match=r"Muon 16%.*ih_l0 \(16, 4\).*1.weight \(2, 4, 4\)"):
+        groups = split_parameters(model)
+    assert [group["names"] for group in groups if group["use_muon"]] == [["2.weight"]]
     assert "positions" in names(HeadFirst(), muon=False)
+
+
+def test_transposed_convolutions_and_groups_of_several_rows_are_matrices():
+    model = nn.ModuleList([
+        nn.ConvTranspose2d(6, 4, 3), nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 8, 3, groups=8)
+    ])  # fmt: skip
+    groups = split_parameters(model)
+    shapes = {
+        name: matrix_shape(p.shape, group["kernels"], group.get("heads"))
+        for group in groups if group["use_muon"]
+        for name, p in zip(group["names"], group["params"], strict=True)
+    }  # fmt: skip
+    assert shapes == {"0.weight": (6, 36), "1.weight": (2, 4, 36)}
+
+
+class Experts(nn.Module):
+    """A mixture of experts whose weights are one parameter per projection, as in transformers."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_experts = 4
+        self.gate_up = nn.Parameter(torch.randn(4, 12, 8))
+        self.down = nn.Parameter(torch.randn(4, 8, 6))
+
+    def forward(self, x):
+        gate, up = torch.einsum("eoi,ti->eto", self.gate_up, x).chunk(2, dim=-1)
+        return torch.einsum("eoi,eti->to", self.down, gate.sigmoid() * up)
+
+
+def test_stacks_of_experts_are_muons_and_each_matrix_is_orthogonalized_alone():
+    model = nn.ModuleList([Experts(), nn.Linear(8, 8)])
+    assert names(model, head=()) == {"0.gate_up", "0.down", "1.weight"}
+    groups = split_parameters(model, matrices={"gate_up": {"rows": (6, 6)}}, head=())
+    exact = {"ns_coefficients": "convergent", "ns_steps": 40, "ns_dtype": torch.float64}
+    optimizer = Muon(groups, lr=1.0, weight_decay=0.0, **exact)
+    before = model[0].gate_up.detach().clone()
+    model[1](model[0](torch.randn(5, 8))).square().sum().backward()
+    optimizer.step()
+    update = (before - model[0].gate_up.detach()).view(8, 6, 8)  # 4 experts, gate and up
+    # Five tokens span five directions of each matrix: there every stretch is 1.
+    assert_close(torch.linalg.svdvals(update)[:, :5], torch.ones(8, 5), atol=1e-3)
+
+
+def test_a_stack_of_an_unknown_module_is_named_and_can_be_declared():
+    class Mixture(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = nn.Parameter(torch.randn(3, 6, 4))
+
+    model = nn.ModuleList([Mixture(), nn.Linear(4, 4)])
+    with pytest.warns(UserWarning, match=r"Muon 0%.*0.weights \(3, 6, 4\)"):
+        split_parameters(model)
+    assert names(model, matrices={Mixture: {}}) == {"0.weights"}
+    assert names(model, matrices={"weights": {}, "1": {}}) == {"0.weights", "1.weight"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert names(model, matrices={Mixture: None}) == set()
+
+
+class StoredTransposed(nn.Module):
+    """A third party's layer whose weight is (in, out), as transformers' Conv1D is."""
+
+    def __init__(self, width, out):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width, out) / 8)
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+def test_fused_and_transposed_weights_step_as_the_matrices_that_they_hold():
+    # Query, key and value where four heads share two keys: 8 + 4 + 4 rows of 8 columns in one.
+    fused, parts = StoredTransposed(8, 16), [nn.Linear(8, n, bias=False) for n in (8, 4, 4)]
+    with torch.no_grad():
+        for part, rows in zip(parts, fused.weight.T.split((8, 4, 4)), strict=True):
+            part.weight.copy_(rows)
+    options = {"lr": 0.1, "ns_dtype": torch.float64}
+    how = {StoredTransposed: {"transposed": True, "rows": (8, 4, 4)}}
+    whole = Muon(split_parameters(nn.ModuleList([fused]), matrices=how), **options)
+    apart = Muon([part.weight for part in parts], **options)
+    for seed in range(3):
+        x = torch.randn(5, 8, generator=torch.Generator().manual_seed(seed))
+        for optimizer, out in ((whole, fused(x)), (apart, torch.cat([p(x) for p in parts], -1))):
+            optimizer.zero_grad()
+            out.square().sum().backward()
+            optimizer.step()
+    assert_close(fused.weight.T, torch.cat([part.weight for part in parts]), atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [24, 16])  # three whole matrices, or keys and values shared
+def test_a_fused_projection_is_named_for_its_name_or_its_shapes(rows):
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mixed = nn.Linear(8, rows)
+            self.out = nn.Linear(8, 8)
+
+    model = nn.ModuleList([Attention(), nn.ModuleDict({"gate_up_proj": nn.Linear(8, 32)})])
+    with pytest.warns(UserWarning, match=rf"0.mixed.weight \({rows}, 8\), 1.gate_up_proj.weight"):
+        split_parameters(model, head=())
+    said = {"mixed": {"rows": (8, (rows - 8) // 2, (rows - 8) // 2)}, "gate_up_proj": {}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "0.mixed.weight" in names(model, head=(), matrices=said)
+
+
+def test_what_has_no_shape_is_refused_with_what_to_do():
+    with pytest.raises(ValueError, match=r"0.weight is not initialized: run one forward"):
+        split_parameters(nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 4)))
+    flat = nn.Linear(4, 4)
+    flat.weight._is_flat_param = True
+    with pytest.raises(ValueError, match=r"weight was flattened.*fully_shard"):
+        split_parameters(flat)
+    with pytest.raises(TypeError, match=r"torch\.nn\.Module; got str"):
+        split_parameters("model")
+    with pytest.raises(ValueError, match=r"'verdikt'.*verdict"):
+        split_parameters(ResNet(), matrices={"verdikt": {}})
 
 
 def test_frozen_parameters_keep_their_place():
