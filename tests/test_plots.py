@@ -4,10 +4,15 @@ import example_runs
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from muon_lab.descent import descend, sgd
 from muon_lab.plots import (
+    BLACK,
+    PALETTES,
     draw_alternation,
     draw_contours,
     draw_curves,
@@ -20,6 +25,8 @@ from muon_lab.plots import (
     draw_runs,
     draw_spectra,
     draw_sweep,
+    name_lines,
+    spread,
 )
 from muon_lab.polynomials import CONVERGENT, JORDAN, optimal_quintic
 from muon_lab.problems import matrix_problem, rosenbrock, valley
@@ -46,7 +53,7 @@ def test_contours_fill_the_window_and_star_the_minimum(ax, problem):
 
 
 def test_contours_refuse_a_problem_that_is_not_of_the_plane(ax):
-    with pytest.raises(ValueError, match="matrix is not a problem of the plane"):
+    with pytest.raises(ValueError, match="matrix has no window"):
         draw_contours(matrix_problem(), ax)
 
 
@@ -72,6 +79,45 @@ def test_curves_are_named_at_their_ends_without_overlap(ax):
     assert min(np.diff(heights)) > 0.069
     assert heights[0] >= 0 and heights[-1] <= 1
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "height (m)")
+
+
+def test_a_label_that_lines_share_is_written_once_beside_the_last(ax):
+    for end in (1.0, 3.0):
+        ax.plot([0, 1], [0, end], label="seeds")
+    name_lines(ax)
+    assert texts(ax) == ["seeds"]
+    assert ax.texts[0].get_position()[1] == pytest.approx(1 / 1.1 + 0.05 / 1.1)  # 5 % margins
+
+
+@given(st.lists(st.floats(-0.5, 1.5), max_size=30), st.floats(0, 0.3))
+def test_spread_heights_keep_their_order_their_gap_and_their_limits(heights, gap):
+    placed = np.array(spread(heights, gap, 0.1, 0.9))
+    order = np.argsort(heights, kind="stable")
+    fitting = min(gap, 0.8 / max(1, len(heights) - 1))
+    assert (np.diff(placed[order]) >= fitting - 1e-9).all()
+    assert ((placed >= 0.1 - 1e-9) & (placed <= 0.9 + 1e-9)).all()
+
+
+def test_heights_far_enough_apart_stay():
+    assert spread([0.8, 0.2, 0.5], 0.1) == pytest.approx([0.8, 0.2, 0.5])
+
+
+def contrast(first, second):
+    """Return the contrast of two colours as WCAG 2 defines it."""
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour):
+    parts = np.array(to_rgb(colour))
+    linear = np.where(parts <= 0.03928, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return linear @ (0.2126, 0.7152, 0.0722)
+
+
+@pytest.mark.parametrize(("theme", "page"), [("light", "#ffffff"), ("dark", "#111111")])
+def test_every_colour_can_be_read_on_its_page(theme, page):
+    assert PALETTES["light"].keys() == PALETTES["dark"].keys()
+    assert min(contrast(colour, page) for colour in PALETTES[theme].values()) > 4.4
 
 
 def test_lines_differ_in_colour(ax):
@@ -123,7 +169,7 @@ def test_every_seed_is_drawn_and_each_optimizer_named_once(ax, along, end):
     assert {line.get_ydata()[-1] for line in ax.lines} == {2.0, 1.0}
 
 
-def test_a_sweep_has_a_dot_a_run_and_a_line_through_the_means(ax):
+def test_a_sweep_has_a_dot_per_run_and_a_line_through_the_means(ax):
     losses = [(0.01, 3.0), (0.1, 1.0), (0.1, 2.0)]
     draw_sweep([make_run("muon", lr=lr, final=final) for lr, final in losses], ax)
     dots = [xy for line in ax.lines[:-1] for xy in line.get_xydata().tolist()]
@@ -182,8 +228,8 @@ def test_negative_logits_stay_on_a_logarithmic_axis(ax):
 
 
 def drawn_points(ax):
-    """Give (x, whether filled) of every black point."""
-    black = [line for line in ax.lines if line.get_color() == "black"]
+    """Return (x, whether filled) of every black point."""
+    black = [line for line in ax.lines if line.get_color() == BLACK]
     return [(float(line.get_xdata()[0]), line.get_fillstyle() == "full") for line in black]
 
 

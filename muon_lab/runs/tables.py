@@ -57,7 +57,7 @@ def timing(runs: Sequence[Run]) -> str:
     for machine in sorted({run.provenance["device"] for run in runs}):
         there = [run for run in runs if run.provenance["device"] == machine]
         at_once = max(sum(_trains_at(run, _start(other)) for run in there) for other in there)
-        lines.append(f"on {machine}: {len(there)} runs, at most {at_once} at the same time")
+        lines.append(f"runs on {machine}: {len(there)}, at most {at_once} at the same time")
         usual = median(run.seconds for run in there)
         slow = [run for run in there if run.seconds > SLOW * usual]
         if slow:

@@ -55,15 +55,15 @@ def started(minute, seconds, device="AMD EPYC, torch threads: 1"):
 def test_machines_are_named_and_slow_runs_by_their_start():
     twice = [started(10, 170.0), started(10, 165.0)]
     text = timing([*twice, *(started(minute, 70.0 + minute) for minute in (20, 30, 31, 40))])
-    assert text.startswith("on AMD EPYC, torch threads: 1: 6 runs, at most 2 at the same time")
+    assert text.startswith("runs on AMD EPYC, torch threads: 1: 6, at most 2 at the same time")
     assert "The 2 that started at 12:10 took over 1.4 times the median, 105.5 s" in text
 
 
 def test_runs_on_another_machine_are_not_called_slow():
     text = timing([started(0, 70.0), started(1, 200.0, device="another, torch threads: 2")])
-    assert [line.split(": 1 runs")[0] for line in text.splitlines()] == [
-        "on AMD EPYC, torch threads: 1",
-        "on another, torch threads: 2",
+    assert [line.split(": 1,")[0] for line in text.splitlines()] == [
+        "runs on AMD EPYC, torch threads: 1",
+        "runs on another, torch threads: 2",
     ]
 
 
@@ -90,7 +90,7 @@ def test_the_command_lists_and_compares_each_model_for_itself(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.count("# name, 2 layers of width") == 2
     assert printed.count("muon against adamw") == 1
-    assert "on cpu: 8 runs" in printed
+    assert "runs on cpu: 8," in printed
 
 
 def test_the_command_names_wrong_files_and_shows_the_others(tmp_path, capsys):
