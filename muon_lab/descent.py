@@ -1,10 +1,9 @@
-"""Update rules as pure functions on NumPy arrays, and the loop that runs one down a problem.
+"""Update rules as pure functions of NumPy arrays, and the loop that minimizes a problem with one.
 
-Every rule has the same shape: ``rule(point, gradient, state=None, *, lr, ...) -> (point, state)``.
-Points and gradients are arrays of one shape; ``state`` is None before the first step and otherwise
-whatever the rule gave back last time: its memory, a tuple. Nothing is written to in place, so a
-rule's whole behaviour stands in its few lines. Each one equals the optimizer of torch.optim that
-has its name, and is tested against it.
+Every rule has the same signature: ``rule(point, gradient, state=None, *, lr, ...)`` returns the
+next point and state. Points and gradients are arrays of one shape; ``state`` is None before the
+first step and then the tuple that the previous step returned. No rule writes to its arguments. Each
+one equals the optimizer with its name in torch.optim, and is tested against it.
 """
 
 import math
@@ -22,7 +21,7 @@ Rule = Callable[..., Step]
 
 
 def sgd(point, gradient, state=None, *, lr: float) -> Step:
-    """Take one step of gradient descent: straight downhill, as far as the slope is steep.
+    """Take a step of gradient descent: straight downhill, proportional to the slope.
 
     >>> sgd(np.array([1.0]), np.array([2.0]), lr=0.25)[0].tolist()
     [0.5]
@@ -31,7 +30,7 @@ def sgd(point, gradient, state=None, *, lr: float) -> Step:
 
 
 def momentum(point, gradient, state=None, *, lr: float, beta: float = 0.9) -> Step:
-    """Take a step along the velocity, a sum of past gradients fading by ``beta`` (Polyak 1964)."""
+    """Step along the velocity: past gradients, each faded by ``beta`` per step (Polyak 1964)."""
     (velocity,) = state or (np.zeros_like(point),)
     velocity = beta * velocity + gradient
     return point - lr * velocity, (velocity,)
@@ -45,7 +44,7 @@ def nesterov(point, gradient, state=None, *, lr: float, beta: float = 0.9) -> St
 
 
 def adagrad(point, gradient, state=None, *, lr: float = 1e-2, eps: float = 1e-10) -> Step:
-    """Divide each coordinate by the root of the sum of all its squared gradients (Duchi 2011)."""
+    """Divide each coordinate by the root of the sum of its squared gradients (Duchi 2011)."""
     (total,) = state or (np.zeros_like(point),)
     total = total + gradient**2
     return point - lr * gradient / (np.sqrt(total) + eps), (total,)
@@ -54,7 +53,7 @@ def adagrad(point, gradient, state=None, *, lr: float = 1e-2, eps: float = 1e-10
 def rmsprop(
     point, gradient, state=None, *, lr: float = 1e-2, beta: float = 0.99, eps: float = 1e-8
 ) -> Step:
-    """Divide by the root of an average of squared gradients that forgets (Hinton 2012)."""
+    """Divide by the root of a moving average of squared gradients (Hinton 2012)."""
     (square,) = state or (np.zeros_like(point),)
     square = beta * square + (1 - beta) * gradient**2
     return point - lr * gradient / (np.sqrt(square) + eps), (square,)
@@ -72,10 +71,10 @@ def adam(
     weight_decay: float = 0.0,
     bias_correction: bool = True,
 ) -> Step:
-    """Divide an average of gradients by the root of one of their squares (arXiv 1412.6980).
+    """Divide the average gradient by the root of the average squared gradient (arXiv 1412.6980).
 
     Both averages start at zero and are too small at first; ``bias_correction`` divides each by what
-    it would be if every gradient were 1. ``weight_decay`` here is L2: it joins the gradient.
+    it would be if every gradient were 1. ``weight_decay`` is L2: it is added to the gradient.
     """
     step, mean, square = state or (0, np.zeros_like(point), np.zeros_like(point))
     gradient = gradient + weight_decay * point
@@ -88,13 +87,13 @@ def adam(
 
 
 def adamw(
-    point, gradient, state=None, *, lr: float = 1e-3, weight_decay: float = 1e-2, **adams
+    point, gradient, state=None, *, lr: float = 1e-3, weight_decay: float = 1e-2, **options
 ) -> Step:
-    """Shrink the weights first, apart from the gradient, then step as Adam (arXiv 1711.05101).
+    """Shrink the weights, independently of the gradient, then step as Adam (arXiv 1711.05101).
 
-    ``adams`` are `adam`'s other arguments: beta1, beta2, eps, bias_correction.
+    ``options`` are other arguments of `adam`: beta1, beta2, eps, bias_correction.
     """
-    return adam(point * (1 - lr * weight_decay), gradient, state, lr=lr, **adams)
+    return adam(point * (1 - lr * weight_decay), gradient, state, lr=lr, **options)
 
 
 def muon(
@@ -110,11 +109,11 @@ def muon(
     steps: int | None = None,
     eps: float = 1e-7,
 ) -> Step:
-    """Average the gradients, orthogonalize the average, step (kellerjordan.github.io/posts/muon).
+    """Orthogonalize the average gradient and step along it (kellerjordan.github.io/posts/muon).
 
-    A point of shape (m, n) is a matrix; one of shape (n,) is taken as a single column, on which
-    orthogonalizing can only set the length: there Muon is momentum with steps of one size. The
-    step is scaled by √max(1, m/n); decay uses the unscaled lr.
+    A point of shape (m, n) is a matrix; one of shape (n,) is treated as a single column, of which
+    orthogonalization changes only the length: there Muon is momentum with steps of constant length.
+    The step is scaled by √max(1, m/n); weight decay uses the unscaled lr.
     """
     (average,) = state or (np.zeros_like(point),)
     average = beta * average + (1 - beta) * gradient
@@ -132,10 +131,10 @@ RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True)
 class Path:
-    """Where a rule went: ``points`` (steps + 1, *shape), ``values`` (steps + 1,), start included.
+    """The points that a rule visits, (steps + 1, *shape), and their values, (steps + 1,).
 
-    ``diverged_at`` is the first step whose value was not finite or above 1e12, None if none was;
-    from there on the path stays where it was, so that what is drawn is finite.
+    ``diverged_at`` is the first step whose value is not finite or above 1e12, or None. From that
+    step on the path repeats the point before it, so that it can be drawn.
     """
 
     points: np.ndarray
@@ -146,8 +145,8 @@ class Path:
 def descend(problem: Problem, rule: Rule, steps: int, start: np.ndarray | None = None) -> Path:
     """Run ``rule`` from ``start`` (the problem's own by default) for ``steps`` steps.
 
-    Hyper-parameters are fixed with functools.partial. Raises ValueError for steps < 0 or a start of
-    another shape than the problem's.
+    Set hyper-parameters with functools.partial. Raises ValueError for steps < 0 and for a start
+    whose shape is not that of the problem.
 
     >>> from functools import partial
     >>> from muon_lab.problems import valley
@@ -158,7 +157,7 @@ def descend(problem: Problem, rule: Rule, steps: int, start: np.ndarray | None =
     point = np.array(problem.start if start is None else start, dtype=float)
     if steps < 0 or point.shape != problem.start.shape:
         raise ValueError(
-            f"wanted steps >= 0 and a start of shape {problem.start.shape}, "
+            f"expected steps >= 0 and a start of shape {problem.start.shape}, "
             f"got {steps} and {point.shape}"
         )
     points, values, state, diverged_at = [point], [problem.value(point)], None, None

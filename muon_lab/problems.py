@@ -1,7 +1,6 @@
-"""Things to minimise: small functions whose gradients, starts and minima are known exactly.
+"""Problems to minimize: small functions with exact gradients and known minima.
 
-A `Problem` holds the function and all that a picture or a test needs of it. Points of the plane are
-arrays of shape (2,); the matrix problem's points are matrices.
+Points in the plane are arrays of shape (2,); the points of the matrix problem are matrices.
 """
 
 from collections.abc import Callable
@@ -14,11 +13,11 @@ Window = tuple[tuple[float, float], tuple[float, float]]
 
 @dataclass(frozen=True)
 class Problem:
-    """A function to minimise, with its gradient, a start, a minimum and a window to draw it in.
+    """A function to minimize, with its gradient, a start, a minimum and a window to draw it in.
 
-    ``value(point)`` gives a float; for a problem of the plane it also takes a grid of shape
-    (2, ...), coordinate first, and gives the values on it. ``gradient(point)`` has its shape.
-    ``window`` is ((left, right), (bottom, top)), or None where the points are not in the plane.
+    ``value(point)`` is a float. In the plane it also accepts a grid of shape (2, ...), coordinates
+    first, and returns the value at each of its points. ``gradient(point)`` has the shape of
+    ``point``. ``window`` is ((left, right), (bottom, top)), or None outside the plane.
     """
 
     name: str
@@ -62,7 +61,7 @@ def valley(condition: float = 25.0) -> Problem:
     [1.0, 10.0]
     """
     if not condition >= 1:
-        raise ValueError(f"a condition number is at least 1, got {condition}")
+        raise ValueError(f"condition must be at least 1, got {condition}")
     curvature = np.array([1.0, condition])
 
     def value(point):
@@ -77,14 +76,14 @@ def valley(condition: float = 25.0) -> Problem:
 def cliff(wall: float = 1000.0) -> Problem:
     """Return a gentle bowl √(1+x²) + √(1+y²) - 2 with a steep wall ½·wall·(x+3)² left of x = -3.
 
-    The start is on the wall, where the slope is ``wall`` times what it is everywhere else: whoever
-    remembers the largest gradient for ever is slow in the bowl. Raises ValueError for wall < 0.
+    The start is on the wall, where the slope is about ``wall`` times the slope in the bowl: a rule
+    that never forgets its largest gradient is slow there. Raises ValueError for wall < 0.
 
     >>> float(cliff().gradient(np.array([-4.0, 0.0]))[0]) < -1000
     True
     """
     if not wall >= 0:
-        raise ValueError(f"a wall's steepness is at least 0, got {wall}")
+        raise ValueError(f"wall must be at least 0, got {wall}")
 
     def value(point):
         x, y = point
@@ -100,17 +99,17 @@ def cliff(wall: float = 1000.0) -> Problem:
 
 
 def turned(problem: Problem, degrees: float = 45.0) -> Problem:
-    """Return a problem of the plane turned about the origin, start and minimum with it.
+    """Return a problem in the plane turned about the origin, with its start and minimum.
 
-    A rule that treats all directions alike walks the turned path; one that works coordinate by
-    coordinate walks another. Raises ValueError for a problem that is not of the plane.
+    The path of a rule that treats all directions alike turns with it; that of a rule that works
+    coordinate by coordinate changes. Raises ValueError for a problem that is not in the plane.
 
     >>> problem = turned(valley(), 90)
     >>> problem.start.round(6).tolist(), float(problem.value(problem.start))
     ([-1.0, -4.0], 20.5)
     """
     if problem.window is None:
-        raise ValueError(f"{problem.name} is not a problem of the plane")
+        raise ValueError(f"expected a problem in the plane; {problem.name} has no window")
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     turn = np.array([[cos, -sin], [sin, cos]])
     reach = float(np.abs(problem.window).max())
@@ -131,9 +130,9 @@ def matrix_problem(
 ) -> Problem:
     """Return ½‖(W - W*)A‖² over matrices W (rows, columns): linear regression with skewed inputs.
 
-    A (columns, columns) has singular values spread in log from 1 down to 1/√condition, so that the
-    gradient (W - W*)AAᵀ is strong in a few directions and faint in the rest, as a layer's is whose
-    inputs are correlated. W* is Gaussian, the start is zero. Raises ValueError for a side or a
+    The singular values of A (columns, columns) are spaced evenly in log from 1 to 1/√condition: the
+    gradient (W - W*)AAᵀ is strong in a few directions and faint in the others, like that of a layer
+    with correlated inputs. W* is Gaussian, the start is zero. Raises ValueError for a side or a
     condition below 1.
 
     >>> problem = matrix_problem()
@@ -142,7 +141,7 @@ def matrix_problem(
     """
     if min(rows, columns) < 1 or not condition >= 1:
         raise ValueError(
-            f"wanted sides and condition of at least 1, got {rows} x {columns}, {condition}"
+            f"rows, columns and condition must be at least 1, got {rows}, {columns}, {condition}"
         )
     generator = np.random.default_rng(seed)
     rotation, _ = np.linalg.qr(generator.normal(size=(columns, columns)))

@@ -1,23 +1,23 @@
-"""What tests of this project assert, in its own words; each says what it saw when it fails."""
+"""Assertions in the terms of the course; each shows what it got when it fails."""
 
 import numpy as np
 
 
 def as_array(value):
-    """Return a NumPy array, in float64 where it holds floats, of an array or a torch tensor."""
+    """Convert an array or torch tensor to a NumPy array, floats of a tensor to float64."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = value.double().numpy() if value.is_floating_point() else value.numpy()
     return np.asarray(value)
 
 
-def assert_close(got, wanted, *, atol=0.0, rtol=0.0):
-    """Hold arrays or tensors, of whatever kinds, to be equal within the tolerances given."""
-    np.testing.assert_allclose(as_array(got), as_array(wanted), atol=atol, rtol=rtol)
+def assert_close(got, expected, *, atol=0.0, rtol=0.0):
+    """Assert that two arrays or tensors of any kind are equal within the tolerances."""
+    np.testing.assert_allclose(as_array(got), as_array(expected), atol=atol, rtol=rtol)
 
 
 def assert_orthogonal(matrix, *, atol):
-    """Hold the Gram matrix on the shorter side of `(..., m, n)` to be the identity."""
+    """Assert that the Gram matrix on the shorter side of `(..., m, n)` is the identity."""
     matrix = as_array(matrix)
     if matrix.shape[-2] > matrix.shape[-1]:
         matrix = matrix.swapaxes(-2, -1)
@@ -26,5 +26,5 @@ def assert_orthogonal(matrix, *, atol):
 
 
 def assert_unchanged(before, after):
-    """Hold an argument to be what it was, bit for bit: the function worked on a copy."""
+    """Assert that an argument is bit for bit what it was before a call."""
     np.testing.assert_array_equal(as_array(after), as_array(before))

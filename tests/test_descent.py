@@ -1,4 +1,4 @@
-"""Each NumPy rule equals the torch optimizer of its name, step by step, on every problem."""
+"""Each NumPy rule equals the torch optimizer with its name, step by step, on every problem."""
 
 from functools import partial
 
@@ -73,39 +73,39 @@ def in_torchs_bfloat16(matrix, schedule, steps, eps):
     return iterate(torch.tensor(matrix), (3.4445, -4.7750, 2.0315), 5, eps).double().numpy()
 
 
-def largest_miss_of_torchs_muon(problem, ahead):
-    """Return the largest |ours - torch's| entry of an update over 100 steps, in units of lr."""
+def largest_error_against_torchs_muon(problem, ahead):
+    """Return the largest entry of |ours - torch's| in 100 updates, in units of lr."""
     settings = {"lr": 0.02, "weight_decay": 0.1, "nesterov": ahead}
     shape = problem.start.shape if problem.start.ndim == 2 else (-1, 1)
     parameter = torch.nn.Parameter(torch.tensor(problem.start.reshape(shape)))
     optimizer = torch.optim.Muon([parameter], momentum=0.95, **settings)
-    point, state, miss = problem.start, None, 0.0
-    for _ in range(100):  # both step from the same point, so that roundings do not pile up
+    point, state, error = problem.start, None, 0.0
+    for _ in range(100):  # both step from the same point, so that rounding errors do not add up
         gradient = problem.gradient(point)
         parameter.data = torch.tensor(point.reshape(shape))
         parameter.grad = torch.tensor(gradient.reshape(shape))
         optimizer.step()
         point, state = muon(point, gradient, state, beta=0.95, **settings)
         theirs = parameter.detach().numpy().reshape(point.shape)
-        miss = max(miss, np.abs(theirs - point).max() / settings["lr"])
-    return miss
+        error = max(error, np.abs(theirs - point).max() / settings["lr"])
+    return error
 
 
 @pytest.mark.parametrize("ahead", [True, False], ids=["nesterov", "plain"])
 def test_muon_equals_torchs_within_bfloat16_on_vectors(ahead):
-    # The input and each of five steps round by 2⁻⁹; a later step's slope, up to 1.58, enlarges it.
+    # The input and each of five steps round by 2⁻⁹, and a later step amplifies that by up to 1.58.
     bound = np.sqrt(2) * 2**-9 * sum(1.58**step for step in range(6))
     for problem in (rosenbrock(), valley()):
-        assert 0 < largest_miss_of_torchs_muon(problem, ahead) < bound
+        assert 0 < largest_error_against_torchs_muon(problem, ahead) < bound
 
 
 @pytest.mark.parametrize("problem", [make() for make in PROBLEMS.values()], ids=PROBLEMS)
 @pytest.mark.parametrize("ahead", [True, False], ids=["nesterov", "plain"])
 def test_muon_differs_from_torchs_by_bfloat16_alone(problem, ahead, monkeypatch):
-    # On a matrix the iteration's slope of 485 at zero carries a rounding of 2⁻⁹ far (0.26 here),
-    # so torch's own iteration is put in the one place that rounds: then nothing else may differ.
+    # On a matrix the iteration amplifies a rounding error of 2⁻⁹ by its slope at zero, 485 (to 0.26
+    # here). So both use torch's own iteration, the only place that rounds: nothing else may differ.
     monkeypatch.setattr("muon_lab.descent.newton_schulz", in_torchs_bfloat16)
-    assert largest_miss_of_torchs_muon(problem, ahead) < 1e-12
+    assert largest_error_against_torchs_muon(problem, ahead) < 1e-12
 
 
 def test_every_rule_is_a_pure_function():
@@ -155,7 +155,7 @@ def test_gradient_descent_converges_below_two_over_the_curvature_and_not_above()
     assert above.diverged_at is not None
 
 
-def test_divergence_is_told_and_the_path_stays_finite():
+def test_divergence_is_reported_and_the_path_stays_finite():
     path = descend(rosenbrock(), partial(sgd, lr=1.0), 50)
     assert path.diverged_at is not None
     assert np.isfinite(path.points).all()
@@ -170,7 +170,7 @@ def test_muon_goes_down_the_matrix_problem():
     assert path.values[-1] < 1e-3 * path.values[0]
 
 
-def test_wrong_starts_and_steps_are_refused():
+def test_invalid_starts_and_steps_are_refused():
     with pytest.raises(ValueError, match=r"start of shape \(2,\)"):
         descend(rosenbrock(), partial(sgd, lr=0.1), 3, start=np.zeros(3))
     with pytest.raises(ValueError, match="steps >= 0"):

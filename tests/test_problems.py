@@ -1,4 +1,4 @@
-"""Each problem's gradient is its value's slope, and its minimum is one."""
+"""Gradients match finite differences of the values, and minima are minima."""
 
 import numpy as np
 import pytest
@@ -68,8 +68,8 @@ def test_a_turned_problem_keeps_its_values():
     assert quarter.value(quarter.start) == pytest.approx(problem.value(problem.start))
 
 
-def test_only_a_problem_of_the_plane_can_be_turned():
-    with pytest.raises(ValueError, match="matrix is not a problem of the plane"):
+def test_only_a_problem_in_the_plane_can_be_turned():
+    with pytest.raises(ValueError, match="matrix has no window"):
         turned(matrix_problem())
 
 
@@ -84,5 +84,5 @@ def test_impossible_condition_numbers_are_refused():
         valley(0.5)
     with pytest.raises(ValueError, match="at least 0, got -1"):
         cliff(-1)
-    with pytest.raises(ValueError, match="at least 1, got 0 x 6"):
+    with pytest.raises(ValueError, match="at least 1, got 0, 6"):
         matrix_problem(rows=0)
