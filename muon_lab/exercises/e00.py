@@ -1,6 +1,6 @@
 """The exercise of notebook 00: to learn how exercises work."""
 
-from muon_lab.exercises.exercise import Exercise, Mistake
+from muon_lab.exercises.exercise import Exercise
 
 
 def share_removed(first, last):
@@ -11,27 +11,21 @@ q1 = Exercise(
     question="Which share of the loss has a run removed?",
     reference=share_removed,
     cases=[(4.0, 1.0), (2.0, 2.0), (10.0, 0.0), (1.0, 1.5)],
-    starter="""\
-def share_removed(first, last):
-    return ____
-
-
-e00.q1.check(share_removed)""",
     hints=[
         "From a loss of 4 to a loss of 1, three quarters are gone: the answer is 0.75.",
         "How much is gone, divided by how much there was.",
         "(first - last) / first",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda first, last: last / first,
             "That is the share that is left. The share removed is the rest.",
         ),
-        Mistake(
+        (
             lambda first, last: first - last,
             "That is how much was removed, in units of loss. Divide by what there was at first.",
         ),
-        Mistake(
+        (
             lambda first, last: (last - first) / first,
             "The sign is turned: a run whose loss falls removes a positive share.",
         ),

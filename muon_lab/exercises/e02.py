@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from muon_lab.descent import RULES, descend, rmsprop
-from muon_lab.exercises.exercise import Exercise, Mistake, itself
+from muon_lab.exercises.exercise import Exercise, itself
 from muon_lab.problems import cliff, turned, valley
 
 
@@ -23,39 +23,32 @@ q1 = Exercise(
         (np.array([1.0, 1.0]), np.array([1.0, 100.0]), np.array([-1.0, 0.5]), 0.2),
         (np.array([3.0, 1.0]), np.array([0.0, 0.0]), np.array([0.0, 2.0]), 0.1),  # x is flat
     ],
-    starter="""\
-def adagrad_step(point, total, gradient, lr):
-    total = ____
-    return point - lr * ____, total
-
-
-e02.q1.check(adagrad_step)""",
     hints=[
         "total gains the square of the gradient, coordinate by coordinate.",
         "The gradient is divided by the root of total (the new one), coordinate by coordinate.",
         "Add 1e-10 to the root, so that a coordinate without any slope does not divide by zero.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda p, t, g, lr: (p - lr * g / np.sqrt(t + g**2), t + g**2),
             "Right while every coordinate has a slope; a flat one divides 0 by 0. Add 1e-10.",
         ),
-        Mistake(
+        (
             lambda p, t, g, lr: (p - lr * g / (t + g**2 + 1e-10), t + g**2),
             "The root is missing: divided by the squares, a steep coordinate hardly moves at all.",
         ),
-        Mistake(
+        (
             lambda p, t, g, lr: (p - lr * g / (np.sqrt(t) + 1e-10), t + g**2),
             "You divide by the old sum. Before the first step it is zero: add the square first.",
         ),
-        Mistake(
+        (
             lambda p, t, g, lr: (
                 p - lr * g / (np.sqrt(t + np.sum(g**2)) + 1e-10),
                 t + np.sum(g**2),
             ),
             "That sum is over the coordinates: all share one step again. Keep one sum for each.",
         ),
-        Mistake(
+        (
             lambda p, t, g, lr: (p - lr * g / (np.sqrt(t + g) + 1e-10), t + g),
             "The sum is of squares: bare gradients of opposite sign would cancel.",
         ),
@@ -77,8 +70,6 @@ def off_the_cliff(lr1, beta1):
 q2 = Exercise(
     question="Set lr and β of RMSProp so that the height falls below 0.01 within 100 steps.",
     reference={"lr1": 0.1, "beta1": 0.7},
-    starter="e02.q2.check(explorer)",
-    filled="explorer.lr1, explorer.beta1 = 0.1, 0.7\ne02.q2.check(explorer)",
     observe=off_the_cliff,
     start={"lr1": 0.05, "beta1": 0.99},
     hints=[
@@ -86,15 +77,15 @@ q2 = Exercise(
         "Try β = 0.7 and then move lr: at 0.1 a step is a tenth of a unit, and 4 units are to go.",
     ],
     mistakes=[
-        Mistake(
+        (
             {"lr1": 0.1, "beta1": 0.99},
             "The steps are still divided by the wall, which is long past: lower β.",
         ),
-        Mistake(
+        (
             {"lr1": 1.0, "beta1": 0.5},
             "It jumps to and fro over the minimum: a step is about lr long, however flat it is.",
         ),
-        Mistake(
+        (
             {"lr1": 0.01, "beta1": 0.5},
             "It forgets well, but each step is too short for the way: raise lr.",
         ),
@@ -118,28 +109,22 @@ def keeps_its_path(rule):
 q3 = Exercise(
     question="Which rule walks down the turned valley just as it walks down the straight one?",
     reference="momentum",
-    starter="""\
-rule = ____  # "adagrad", "rmsprop", "adam" or "momentum"
-e02.q3.check(rule)""",
-    filled='rule = "momentum"\ne02.q3.check(rule)',
     observe=keeps_its_path,
     hints=[
         "Look for the rule that never asks which coordinate a number belongs to.",
         "Squaring, dividing and taking roots coordinate by coordinate all depend on the axes.",
     ],
     mistakes=[
-        Mistake("adagrad", "AdaGrad's sums belong to x and y. Turned, both mix steep and flat."),
-        Mistake("rmsprop", "Forgetting does not help here: RMSProp still divides by axis."),
-        Mistake("adam", "Adam suffers least of the three that divide, but its path changes too."),
+        ("adagrad", "AdaGrad's sums belong to x and y. Turned, both mix steep and flat."),
+        ("rmsprop", "Forgetting does not help here: RMSProp still divides by axis."),
+        ("adam", "Adam suffers least of the three that divide, but its path changes too."),
     ],
     because="Sums of whole gradients turn with the problem; division by coordinate does not.",
 )
 
 q4 = Exercise(
     question="Adam without bias correction: how many lr long is its first step?",
-    reference=0.1 / np.sqrt(0.001),
-    starter="times_lr = ____  # beta1 = 0.9, beta2 = 0.999\ne02.q4.check(times_lr)",
-    filled="times_lr = 0.1 / np.sqrt(0.001)  # beta1 = 0.9, beta2 = 0.999\ne02.q4.check(times_lr)",
+    formula="0.1 / 0.001**0.5",
     observe=itself,
     tolerance=0.015,  # 3.2 will do
     hints=[
@@ -147,9 +132,9 @@ q4 = Exercise(
         "The second is 0.001 g². Divide the first by the root of the second: g cancels.",
     ],
     mistakes=[
-        Mistake(1.0, "That is what the correction achieves. Without it the two shrink unequally."),
-        Mistake(0.1, "The mean is indeed only 0.1 g, but it is divided by something smaller yet."),
-        Mistake(100.0, "The root is missing: 0.1 g over the square root of 0.001 g²."),
+        (1.0, "That is what the correction achieves. Without it the two shrink unequally."),
+        (0.1, "The mean is indeed only 0.1 g, but it is divided by something smaller yet."),
+        (100.0, "The root is missing: 0.1 g over the square root of 0.001 g²."),
     ],
     because="0.1/√0.001 = 3.16. And it gets worse before it gets better, as the next cell shows.",
 )
@@ -169,32 +154,24 @@ q5 = Exercise(
         (np.array([0.5, 0.2]), np.array([0.04, 0.5]), 10, 0.9, 0.99),
         (np.array([1.0, 0.0]), np.array([1.0, 2.0]), 5000, 0.9, 0.999),
     ],
-    starter="""\
-def corrected(mean, square, step, beta1, beta2):
-    mean = ____
-    square = ____
-    return mean / (np.sqrt(square) + 1e-8)
-
-
-e02.q5.check(corrected)""",
     hints=[
         "If every gradient were 1, what would mean be after one step? After two?",
         "It would be 1 - beta1**step. Dividing by that makes it 1, as it should be.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda m, s, t, b1, b2: (m / (1 - b1)) / (np.sqrt(s / (1 - b2)) + 1e-8),
             "That is right for the first step only: the average fills up, so step must come in.",
         ),
-        Mistake(
+        (
             lambda m, s, t, b1, b2: (m / (1 - b1**t)) / (np.sqrt(s) + 1e-8),
             "mean is right. square starts at zero as well, and fills more slowly yet.",
         ),
-        Mistake(
+        (
             lambda m, s, t, b1, b2: (m * (1 - b1**t)) / (np.sqrt(s * (1 - b2**t)) + 1e-8),
             "The averages are too small at first: divide by 1 - beta**step, do not multiply.",
         ),
-        Mistake(
+        (
             lambda m, s, t, b1, b2: (m / (1 - b1**t)) / (np.sqrt(s / (1 - b1**t)) + 1e-8),
             "square fills with its own beta: beta2.",
         ),
@@ -205,27 +182,16 @@ e02.q5.check(corrected)""",
 q6 = Exercise(
     question="Which line of this AdamW is wrong? (The line with def is line 1.)",
     reference=5,
-    starter="""\
-def broken_adamw(point, gradient, mean, square, step, lr, decay):
-    mean = 0.9 * mean + 0.1 * gradient
-    square = 0.999 * square + 0.001 * gradient**2
-    mean_now, square_now = mean / (1 - 0.9**step), square / (1 - 0.999**step)
-    direction = (mean_now + decay * point) / (np.sqrt(square_now) + 1e-8)
-    return point - lr * direction, mean, square
-
-
-wrong_line = ____
-e02.q6.check(wrong_line)""",
     observe=itself,
     hints=[
         "The averages must not know of the decay: do lines 2 and 3 hold to that?",
         "Where does a weight with large gradients lose its decay?",
     ],
     mistakes=[
-        Mistake(2, "The mean is of gradients alone, as it should be in AdamW."),
-        Mistake(3, "The squares are of gradients alone, as they should be in AdamW."),
-        Mistake(4, "This is the bias correction you wrote: it is right."),
-        Mistake(6, "This line only steps. Look at what it is given as the direction."),
+        (2, "The mean is of gradients alone, as it should be in AdamW."),
+        (3, "The squares are of gradients alone, as they should be in AdamW."),
+        (4, "This is the bias correction you wrote: it is right."),
+        (6, "This line only steps. Look at what it is given as the direction."),
     ],
     because="Line 5 divides the decay by √square: noisy weights lose theirs. "
     "Take lr * decay * point off the point itself.",
@@ -247,19 +213,12 @@ q7 = Exercise(
         ("momentum", 1e9, 2),
         ("rmsprop", 1e6, 4),
     ],
-    starter="""\
-def state_gigabytes(rule, parameters, bytes_each):
-    numbers = {"sgd": ____, "momentum": ____, "rmsprop": ____, "adamw": ____, "muon": ____}
-    return numbers[rule] * parameters * bytes_each / 1e9
-
-
-e02.q7.check(state_gigabytes)""",
     hints=[
         "Count the arrays in each rule's state; the table above has them.",
         "Muon keeps its momentum and nothing else.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda rule, n, size: (
                 {"sgd": 0, "momentum": 1, "rmsprop": 1, "adamw": 2, "muon": 2}[rule]
                 * n
@@ -268,7 +227,7 @@ e02.q7.check(state_gigabytes)""",
             ),
             "Muon has no second average: orthogonalizing takes its place.",
         ),
-        Mistake(
+        (
             lambda rule, n, size: (
                 {"sgd": 0, "momentum": 1, "rmsprop": 1, "adamw": 1, "muon": 1}[rule]
                 * n
@@ -277,7 +236,7 @@ e02.q7.check(state_gigabytes)""",
             ),
             "AdamW keeps two averages: of the gradients and of their squares.",
         ),
-        Mistake(
+        (
             lambda rule, n, size: (
                 {"sgd": 1, "momentum": 2, "rmsprop": 2, "adamw": 3, "muon": 2}[rule]
                 * n

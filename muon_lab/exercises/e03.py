@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from muon_lab.exercises.exercise import Exercise, Mistake, itself
+from muon_lab.exercises.exercise import Exercise, itself
 from muon_lab.orthogonalize import polar_factor
 
 
@@ -14,27 +14,21 @@ q1 = Exercise(
     question="A vector is a matrix with one column. Set its only singular value to 1.",
     reference=orthogonalize_column,
     cases=[(np.array([3.0, 4.0]),), (np.array([0.001, -0.002, 0.002]),)],
-    starter="""\
-def orthogonalize_column(column):
-    return ____
-
-
-e03.q1.check(orthogonalize_column)""",
     hints=[
         "The singular value of a single column is its length.",
         "Divide the column by np.linalg.norm(column).",
     ],
     mistakes=[
-        Mistake(np.sign, "That is Adam's habit: it makes every entry ±1 and turns the arrow."),
-        Mistake(
+        (np.sign, "That is Adam's habit: it makes every entry ±1 and turns the arrow."),
+        (
             lambda column: column / np.abs(column).max(),
             "Now the largest entry is 1. The length, which is the stretch, is not.",
         ),
-        Mistake(
+        (
             lambda column: column / (column @ column),
             "column @ column is the length squared: take its root.",
         ),
-        Mistake(np.ones_like, "A column of ones points elsewhere: only the length may change."),
+        (np.ones_like, "A column of ones points elsewhere: only the length may change."),
     ],
     because="One column has one stretch: orthogonalizing it can do no more than fix its length.",
 )
@@ -56,25 +50,21 @@ q2 = Exercise(
     reference={"m11": 1.0, "m12": 0.5, "m21": 1.0, "m22": 0.5},
     start={"m11": 1.0, "m12": 0.8, "m21": 0.2, "m22": 0.9},
     observe=shape_of_circle,
-    starter="e03.q2.check(explorer)",
-    filled="""\
-explorer.m11, explorer.m12, explorer.m21, explorer.m22 = 1.0, 0.5, 1.0, 0.5
-e03.q2.check(explorer)""",
     hints=[
         "Flat means that every input comes out along one line.",
         "Then one row of the matrix is a multiple of the other.",
         "Keep every entry at 0.3 or more in size: for instance both rows 1, 0.5.",
     ],
     mistakes=[
-        Mistake(
+        (
             {"m11": 1.0, "m12": 0.8, "m21": -0.8, "m22": 1.0},
             "There is area left in the ellipse. Make the second row a multiple of the first.",
         ),
-        Mistake(
+        (
             {"m11": 1.0, "m12": 0.0, "m21": 0.0, "m22": 0.0},
             "Flat, but along an axis, where Adam would see it too. Use all four entries.",
         ),
-        Mistake(
+        (
             {"m11": 0.1, "m12": 0.1, "m21": 0.1, "m22": 0.1},
             "Both stretches have gone. One of them is to stay at 0.5 or more.",
         ),
@@ -86,12 +76,6 @@ e03.q2.check(explorer)""",
 q3 = Exercise(
     question="Which rules give the same step when the inputs' axes are turned first?",
     reference={"sgd": True, "adam": False, "muon": True},
-    starter="""\
-same_step = {"sgd": ____, "adam": ____, "muon": ____}  # True or False for each
-e03.q3.check(same_step)""",
-    filled="""\
-same_step = {"sgd": True, "adam": False, "muon": True}
-e03.q3.check(same_step)""",
     observe=itself,
     hints=[
         "Turning the inputs by Q turns the gradient too: G becomes GQ.",
@@ -99,19 +83,19 @@ e03.q3.check(same_step)""",
         "GQ = U S (VᵀQ) is an SVD again, with the same U and S.",
     ],
     mistakes=[
-        Mistake(
+        (
             {"sgd": True, "adam": True, "muon": True},
             "Turn [1, 0] by 45 degrees: its signs become [1, 1], a longer arrow than before.",
         ),
-        Mistake(
+        (
             {"sgd": True, "adam": False, "muon": False},
             "Adam is right. For Muon: turning moves V alone, and U and S stay as they are.",
         ),
-        Mistake(
+        (
             {"sgd": False, "adam": False, "muon": True},
             "SGD's step is the gradient, so it turns exactly as the gradient does.",
         ),
-        Mistake(
+        (
             {"sgd": False, "adam": True, "muon": False},
             "All three the wrong way round: Adam alone works axis by axis.",
         ),
@@ -129,30 +113,23 @@ q4 = Exercise(
     question="Count directions by weight: the sum of squared stretches over the largest squared.",
     reference=stable_rank,
     cases=[(np.diag([2.0, 2.0, 1.0]),), (np.array([[1.0, 2.0, 0.0], [2.0, 4.0, 1.0]]),)],
-    starter="""\
-def stable_rank(matrix):
-    S = np.linalg.svd(matrix, compute_uv=False)
-    return ____
-
-
-e03.q4.check(stable_rank)""",
     hints=["S holds the stretches, largest first.", "Both the sum and the largest are squared."],
     mistakes=[
-        Mistake(
+        (
             lambda matrix: (
                 np.linalg.svd(matrix, compute_uv=False).sum() / np.linalg.norm(matrix, 2)
             ),
             "Those are the stretches themselves: small ones count for too much. Square them.",
         ),
-        Mistake(
+        (
             lambda matrix: np.linalg.norm(matrix) / np.linalg.norm(matrix, 2),
             "You are one square away: this is the root of the stable rank.",
         ),
-        Mistake(
+        (
             lambda matrix: np.linalg.matrix_rank(matrix),
             "The plain rank counts a direction of 1e-9 like one of 1: no weighing is done.",
         ),
-        Mistake(
+        (
             lambda matrix: np.linalg.norm(matrix) ** 2,
             "Divide by the largest stretch squared, else the count grows with the units.",
         ),
@@ -182,31 +159,24 @@ q5 = Exercise(
         (np.array([[2.0, 1.0], [0.0, 1.0]]),),
         (np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 4.0]]),),
     ],
-    starter="""\
-def nearest_orthogonal(matrix):
-    U, _, Vh = np.linalg.svd(matrix, full_matrices=False)
-    return ____
-
-
-e03.q5.check(nearest_orthogonal)""",
     hints=[
         "The matrix itself is U @ np.diag(S) @ Vh.",
         "With every stretch 1, np.diag(S) is the identity and falls out.",
     ],
     mistakes=[
-        Mistake(
+        (
             _transposed_once_more,
             "NumPy returns V already transposed: that is what the h in Vh says.",
         ),
-        Mistake(
+        (
             lambda matrix: np.array(matrix),
             "U @ np.diag(S) @ Vh is the matrix you came with: the stretches are still in it.",
         ),
-        Mistake(
+        (
             lambda matrix: matrix / np.linalg.norm(matrix, 2),
             "Now the largest stretch is 1. The others shrank with it.",
         ),
-        Mistake(
+        (
             _normalised_columns,
             "Every column has length 1, but the columns do not stand at right angles.",
         ),
@@ -232,20 +202,17 @@ q6 = Exercise(
     question="All four stretch nothing by more than 1. Which one lowers the loss most?",
     reference="polar factor",
     observe=gain,
-    starter="""\
-steepest = ____  # "gradient", "sign", "first direction" or "polar factor"
-e03.q6.check(steepest)""",
     hints=[
         "The loss falls by the sum of the products of G's and the step's entries.",
         "In G's own directions that sum is Σ σᵢ dᵢ, where every dᵢ is at most 1.",
     ],
     mistakes=[
-        Mistake(
+        (
             "gradient",
             "Under this cap the gradient uses its whole allowance in one direction only.",
         ),
-        Mistake("sign", "Signs are the steepest step if every entry is capped, not the stretch."),
-        Mistake("first direction", "That earns σ₁, and leaves what the other directions offer."),
+        ("sign", "Signs are the steepest step if every entry is capped, not the stretch."),
+        ("first direction", "That earns σ₁, and leaves what the other directions offer."),
     ],
     because="Each direction may use the whole allowance, so use it: Σ σᵢ · 1, the nuclear norm.",
 )
@@ -260,32 +227,25 @@ q7 = Exercise(
     question="Count the floating-point operations of Newton-Schulz on an (m, n) matrix.",
     reference=newton_schulz_flops,
     cases=[(64, 64, 5), (64, 256, 5), (256, 64, 1)],
-    starter="""\
-def newton_schulz_flops(m, n, steps):
-    small, large = min(m, n), max(m, n)
-    return ____
-
-
-e03.q7.check(newton_schulz_flops)""",
     hints=[
         "(p, q) times (q, r) costs 2pqr: a multiplication and an addition each time.",
         "A step has three products: X Xᵀ, A A, and (bA + cA²) X. Leave out the cheap sums.",
         "X is (small, large), A is (small, small).",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda m, n, steps: steps * (2 * min(m, n) ** 2 * max(m, n) + min(m, n) ** 3),
             "You count multiplications alone; every one comes with an addition.",
         ),
-        Mistake(
+        (
             lambda m, n, steps: steps * 4 * min(m, n) ** 2 * max(m, n),
             "One product is missing: A A, small but there.",
         ),
-        Mistake(
+        (
             lambda m, n, steps: steps * (4 * m * m * n + 2 * m**3),
             "A tall matrix is worked on as its transpose: use small and large, not m and n.",
         ),
-        Mistake(
+        (
             lambda m, n, steps: 4 * min(m, n) ** 2 * max(m, n) + 2 * min(m, n) ** 3,
             "That is one step.",
         ),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from muon_lab.exercises.exercise import Exercise, Mistake, itself
+from muon_lab.exercises.exercise import Exercise, itself
 from muon_lab.polynomials import (
     CONVERGENT,
     JORDAN,
@@ -29,27 +29,20 @@ q1 = Exercise(
         (np.array([[0.6, 0.2, 0.0], [0.1, -0.4, 0.3]]), 3.4445, -4.775, 2.0315),
         (np.array([[0.5, 0.1], [-0.3, 0.7]]), 1.5, -0.5, 0.25),
     ],
-    starter="""\
-def one_step(X, a, b, c):
-    A = X @ X.T
-    return a * X + ____
-
-
-e04.q1.check(one_step)""",
     hints=[
         "With X = U S Vᵀ, A is U S² Uᵀ. What is A X, and what is A A X?",
         "A X = U S³ Vᵀ and A A X = U S⁵ Vᵀ.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda X, a, b, c: a * X + b * X**3 + c * X**5,
             "X**3 cubes each entry by itself. The singular values are cubed by X Xᵀ X.",
         ),
-        Mistake(
+        (
             lambda X, a, b, c: a * X + (b * X @ X.T + c * (X @ X.T) ** 2) @ X,
             "A**2 squares each entry of A. The matrix product is A @ A.",
         ),
-        Mistake(
+        (
             lambda X, a, b, c: a * X + b * X @ X.T + c * X @ X.T @ X @ X.T,
             "A and A A are even powers and (m, m). Multiply by X to come back to odd ones.",
         ),
@@ -67,20 +60,14 @@ def at_one(pair):
 q2 = Exercise(
     question="Find the cubic a·x + b·x³ that leaves 1 where it is, with slope 0 there.",
     reference=(1.5, -0.5),
-    starter="""\
-a, b = ____, ____
-e04.q2.check((a, b))""",
-    filled="""\
-a, b = 1.5, -0.5
-e04.q2.check((a, b))""",
     observe=at_one,
     hints=[
         "Two conditions, two unknowns: p(1) = a + b = 1, and p'(1) = a + 3b = 0.",
         "Subtract them: 2b = -1.",
     ],
     mistakes=[
-        Mistake((3.0, -1.0), "The slope at 1 is 0, but 1 is sent to 2."),
-        Mistake((2.0, -1.0), "1 stays, but the slope there is -1: a small error never shrinks."),
+        ((3.0, -1.0), "The slope at 1 is 0, but 1 is sent to 2."),
+        ((2.0, -1.0), "1 stays, but the slope there is -1: a small error never shrinks."),
     ],
     because="Slope 0 at a fixed point: an error ε becomes about -1.5 ε², so digits double.",
 )
@@ -113,28 +100,24 @@ q3 = Exercise(
     reference=sliders(3.44, -4.77, 2.03),
     start=sliders(15 / 8, -10 / 8, 3 / 8, "taylor"),
     observe=trade,
-    starter="e04.q3.check(explorer)",
-    filled="""\
-explorer.a, explorer.b, explorer.c = 3.44, -4.77, 2.03
-e04.q3.check(explorer)""",
     hints=[
         "The slope at zero is a⁵. Which a gives 400?",
         "a is at least 3.32. Now lower b until nothing rises above 1.35, then mend with c.",
     ],
     mistakes=[
-        Mistake(
+        (
             sliders(2.0, -1.5, 0.5),
             "It settles beautifully and rises slowly: 2⁵ is 32. Raise a.",
         ),
-        Mistake(
+        (
             sliders(3.44, -1.25, 0.375),
             "A value shot past the last fixed point and escaped. Lower b to hold it.",
         ),
-        Mistake(
+        (
             sliders(3.44, -5.6, 2.6),
             "Fast enough, but the values spread too wide. Move b and c by little.",
         ),
-        Mistake(
+        (
             sliders(15 / 8, -10 / 8, 3 / 8, "taylor", steps=20),
             "Asked are five steps of one triple: set the steps to 5, and choose no table.",
         ),
@@ -144,16 +127,14 @@ e04.q3.check(explorer)""",
 
 q4 = Exercise(
     question="Where does one step of Jordan's polynomial send a singular value of 1?",
-    reference=0.701,
-    starter="sent_to = ____\ne04.q4.check(sent_to)",
-    filled="sent_to = 3.4445 - 4.7750 + 2.0315\ne04.q4.check(sent_to)",
+    formula="3.4445 - 4.7750 + 2.0315",
     observe=itself,
     tolerance=1e-3,
     hints=["p(1) needs no calculator with powers: 1³ = 1⁵ = 1.", "a + b + c."],
     mistakes=[
-        Mistake(1.0, "That is what most texts say. Add the three coefficients."),
-        Mistake(0.868, "That is the point that stays where it is. 1 is not that point."),
-        Mistake(10.251, "b is negative."),
+        (1.0, "That is what most texts say. Add the three coefficients."),
+        (0.868, "That is the point that stays where it is. 1 is not that point."),
+        (10.251, "b is negative."),
     ],
     because="p(1) = a + b + c = 0.701: a perfect value is pushed away.",
 )
@@ -161,20 +142,17 @@ q4 = Exercise(
 q5 = Exercise(
     question="Five Jordan steps leave σ in [0.68, 1.13]. What do fifty leave?",
     reference="the same",
-    starter="""\
-after_fifty = ____  # "narrower", "the same" or "wider"
-e04.q5.check(after_fifty)""",
     observe=itself,
     hints=[
         "What happens to an error next to a fixed point with slope -1.58?",
         "It grows, until the curve bends it back: the values wander between two walls.",
     ],
     mistakes=[
-        Mistake(
+        (
             "narrower",
             "More steps help only if a fixed point attracts: a slope between -1 and 1.",
         ),
-        Mistake("wider", "Nothing escapes either: the curve's top is at 1.13 and folds all back."),
+        ("wider", "Nothing escapes either: the curve's top is at 1.13 and folds all back."),
     ],
     because="The fixed point repels and the hill folds back, so the values wander for ever.",
 )
@@ -198,29 +176,25 @@ q6 = Exercise(
     reference=sliders(2.62, -3.09, 1.47),
     start=sliders(15 / 8, -10 / 8, 3 / 8, "taylor"),
     observe=landing,
-    starter="e04.q6.check(explorer)",
-    filled="""\
-explorer.a, explorer.b, explorer.c = 2.62, -3.09, 1.47
-e04.q6.check(explorer)""",
     hints=[
         "Keep a + b + c = 1, so that 1 stays where it is.",
         "The smallest value is 0.012. Five steps multiply it by a⁵: how large must a be?",
         "Take a = 2.6, b = -2.6, c = 1. Then lower b in steps of 0.05 and raise c by as much.",
     ],
     mistakes=[
-        Mistake(
+        (
             sliders(2.0, -1.5, 0.5),
             "The small ones are left behind. Only a lifts them: a⁵ is the slope at zero.",
         ),
-        Mistake(
+        (
             sliders(*JORDAN, "jordan"),
             "All have risen, but they lie scattered. Come down with a, and keep a + b + c near 1.",
         ),
-        Mistake(
+        (
             sliders(4.0, -1.25, 0.375),
             "It diverges: with a this large, b must be far lower.",
         ),
-        Mistake(
+        (
             sliders(15 / 8, -10 / 8, 3 / 8, "taylor", steps=15),
             "Patience is one way, but do it with one triple (no table) and the steps at 5.",
         ),
@@ -267,27 +241,16 @@ q7 = Exercise(
     reference=orthogonalize,
     observe=fate,
     cases=[(WIDE,), (LARGE,), (np.diag(fading(1.0, 16)),), (ROWS,), (ROWS.T,)],
-    starter="""\
-def orthogonalize(X):
-    a, b, c = 3.4445, -4.7750, 2.0315
-    X = X / ____  # here stood np.abs(X).max()
-    for _ in range(5):
-        A = X @ X.T
-        X = a * X + (b * A + c * A @ A) @ X
-    return X
-
-
-e04.q7.check(orthogonalize)""",
     hints=[
         "A matrix of ones has no entry above 1. What is its largest stretch?",
         "The sum of all σ² is the sum of all squared entries. So which number is above every σ?",
     ],
     mistakes=[
-        Mistake(
+        (
             _with_norm(lambda X: np.abs(X).max()),
             "That is the number that stood there: small entries in step make a large stretch.",
         ),
-        Mistake(
+        (
             _with_norm(lambda X: 1.0),
             "Without a division every matrix with a stretch above 1.26 escapes.",
         ),
@@ -320,23 +283,16 @@ q8 = Exercise(
     reference=equal_errors,
     observe=solved,
     cases=[(np.array([0.1, 0.4, 0.7, 1.0]),), (np.array([0.2, 0.35, 0.8, 1.1]),)],
-    starter="""\
-def equal_errors(points):
-    system = np.stack([points, ____, ____, ____], axis=1)  # (4, 4), unknowns a, b, c, E
-    return np.linalg.solve(system, np.ones(4))
-
-
-e04.q8.check(equal_errors)""",
     hints=[
         "One row a point: a·x + b·x³ + c·x⁵ + (±1)·E = 1.",
         "The columns are the factors of a, b, c and E. The last is [1, -1, 1, -1].",
     ],
     mistakes=[
-        Mistake(
+        (
             _solved((1, 3, 5), [1, 1, 1, 1]),
             "The errors must take turns: with +E at all four points none is above 1.",
         ),
-        Mistake(
+        (
             _solved((1, 2, 3), [1, -1, 1, -1]),
             "Powers 1, 2, 3: matrix products give odd powers only, 1, 3, 5.",
         ),
@@ -346,9 +302,7 @@ e04.q8.check(equal_errors)""",
 
 q9 = Exercise(
     question="What is the next number above 1 in bfloat16, less 1?",
-    reference=2.0**-7,
-    starter="gap = ____\ne04.q9.check(gap)",
-    filled="gap = 2**-7\ne04.q9.check(gap)",
+    formula="2**-7",
     observe=itself,
     tolerance=1e-3,
     hints=[
@@ -356,8 +310,8 @@ q9 = Exercise(
         "The smallest step of 7 fraction bits, at 1, is 2 to the power -7.",
     ],
     mistakes=[
-        Mistake(2.0**-8, "That is the gap just below 1, where numbers lie twice as dense."),
-        Mistake(2.0**-10, "That is float16, which has ten fraction bits and a small range."),
+        (2.0**-8, "That is the gap just below 1, where numbers lie twice as dense."),
+        (2.0**-10, "That is float16, which has ten fraction bits and a small range."),
     ],
     because="7 fraction bits: 1, then 1.0078125. Errors below half of that are invisible.",
 )
@@ -381,29 +335,25 @@ q10 = Exercise(
     reference=sliders(3.45, -4.73, 2.07),
     start=sliders(*JORDAN, "jordan"),
     observe=challenge,
-    starter="e04.q10.check(explorer)",
-    filled="""\
-explorer.a, explorer.b, explorer.c = 3.45, -4.73, 2.07
-e04.q10.check(explorer)""",
     hints=[
         "Jordan's worst value lies at 0.68. On the other side, at 1.13, there is room.",
         "Lift the whole hill a little: a bit more of c, or a bit less of -b.",
         "From Jordan's triple, try b = -4.75.",
     ],
     mistakes=[
-        Mistake(
+        (
             sliders(*CONVERGENT, "convergent"),
             "The smallest is 0.0018, and 2⁵ lifts it to 0.06 only: a must be above 3.",
         ),
-        Mistake(
+        (
             sliders(3.8, -4.775, 2.0315),
             "It diverges. More a asks for a lower b, else the hill's top lies past the edge.",
         ),
-        Mistake(
+        (
             sliders(3.4445, -5.2, 2.3),
             "The hill is too low now: values that had arrived are thrown back down.",
         ),
-        Mistake(
+        (
             sliders(*SCHEDULES["you"].coefficients[-1], "you"),
             "The rules are one triple, used five times: no table, and the steps at 5.",
         ),

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from muon_lab.exercises.exercise import Exercise, Mistake, itself
+from muon_lab.exercises.exercise import Exercise, itself
 from muon_lab.orthogonalize import newton_schulz
 
 
@@ -26,28 +26,20 @@ q1 = Exercise(
         (_array(2, 3), _array(2, 3, seed=1), _array(2, 3, seed=2), 0.95),
         (np.zeros((1, 2)), np.zeros((1, 2)), np.array([[4.0, -2.0]]), 0.5),
     ],
-    starter="""\
-def remember(total, average, gradient, mu):
-    total = ____
-    average = ____
-    return total, average
-
-
-e05.q1.check(remember)""",
     hints=[
         "Both keep the share mu of what they had. How much of the gradient does each add?",
         "The sum adds the whole gradient; the average adds the share that is left: 1 - mu.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda t, a, g, mu: (mu * t + g, mu * a + g),
             "Both are the sum now. An average has weights that add up to 1: mu and 1 - mu.",
         ),
-        Mistake(
+        (
             lambda t, a, g, mu: (mu * t + (1 - mu) * g, mu * a + (1 - mu) * g),
             "Both are the average now. The sum adds the gradient whole.",
         ),
-        Mistake(
+        (
             lambda t, a, g, mu: (mu * t + g, (1 - mu) * a + mu * g),
             "The average's weights are exchanged: this one forgets 95 % at each step.",
         ),
@@ -64,22 +56,16 @@ q2 = Exercise(
     question="Write Nesterov's direction from the average: (1 - mu) g + mu B, as one lerp.",
     reference=look_ahead,
     cases=[(_array(2, 3), _array(2, 3, seed=1), 0.95), (_array(1, 4), _array(1, 4, seed=3), 0.5)],
-    starter="""\
-def look_ahead(average, gradient, mu):
-    return gradient + ____
-
-
-e05.q2.check(look_ahead)""",
     hints=[
         "Start at the gradient and go the share mu of the way to the average.",
         "The way from the gradient to the average is (average - gradient).",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda average, gradient, mu: gradient + mu * average,
             "That is Nesterov for the sum, g + mu B. An average must weigh g by 1 - mu.",
         ),
-        Mistake(
+        (
             lambda average, gradient, mu: average + mu * (gradient - average),
             "Only 5 % of the way from the gradient to the average: the two have changed places.",
         ),
@@ -96,34 +82,28 @@ q3 = Exercise(
     question="Which factor gives every orthogonal (rows, columns) update an RMS of 0.2?",
     reference=scale,
     cases=[(128, 128), (512, 128), (128, 512), (3, 1000)],
-    starter="""\
-def scale(rows, columns):
-    return ____
-
-
-e05.q3.check(scale)""",
     hints=[
         "The lemma: the update's RMS is 1/√max(rows, columns). What brings that to 0.2?",
         "Use math.sqrt. The 0.2 stands outside of the root.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda rows, columns: math.sqrt(0.2 * max(rows, columns)),
             "The 0.2 slipped under the root: the RMS becomes √0.2 = 0.45. Public code has that.",
         ),
-        Mistake(
+        (
             lambda rows, columns: 0.2 * max(rows, columns),
             "The root is missing: a wide layer would move 20 times too fast.",
         ),
-        Mistake(
+        (
             lambda rows, columns: 0.2 * math.sqrt(min(rows, columns)),
             "That is right for square matrices. For others the longer side decides.",
         ),
-        Mistake(
+        (
             lambda rows, columns: math.sqrt(max(1, rows / columns)),
             "That is the `original` scale; it keeps the spectral norm in view and not the RMS.",
         ),
-        Mistake(
+        (
             lambda rows, columns: 0.2 / math.sqrt(max(rows, columns)),
             "Multiply by the root: the update has been divided by it already.",
         ),
@@ -144,31 +124,24 @@ q4 = Exercise(
         (_array(3, 2), _array(3, 2, seed=1), 0.1, 4.0, 0.5),
         (_array(2, 2), np.zeros((2, 2)), 0.5, 10.0, 0.1),
     ],
-    starter="""\
-def decayed_step(weight, update, lr, scale, decay):
-    weight = weight * (1 - lr * scale * decay)  # the fault is in this line
-    return ____
-
-
-e05.q4.check(decayed_step)""",
     hints=[
         "The scale repairs the *update's* size. Does the weight that the decay shrinks need it?",
         "weight * (1 - lr * decay), and then weight - lr * scale * update.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda w, u, lr, scale, decay: w * (1 - lr * scale * decay) - lr * scale * u,
             "The fault still stands: with the scale, wide layers shrink faster than narrow ones.",
         ),
-        Mistake(
+        (
             lambda w, u, lr, scale, decay: w * (1 - decay) - lr * scale * u,
             "Without lr the weights are gone in a few steps, whatever the schedule says.",
         ),
-        Mistake(
+        (
             lambda w, u, lr, scale, decay: (w - lr * scale * u) * (1 - lr * decay),
             "Here the step is shrunk too. First the decay, then the step.",
         ),
-        Mistake(
+        (
             lambda w, u, lr, scale, decay: w * (1 - lr * decay) - lr * u,
             "The decay is right. Now the step has lost its scale.",
         ),
@@ -205,40 +178,29 @@ q5 = Exercise(
         (_array(4, 6), np.zeros((4, 6)), _array(4, 6, seed=1), 0.1, 0.95, 0.1),
         (_array(6, 3, seed=2), _array(6, 3, seed=3), _array(6, 3, seed=4), 0.02, 0.5, 0.0),
     ],
-    starter="""\
-def muon_step(weight, average, gradient, lr, mu, decay):
-    average = ____
-    direction = ____
-    update = newton_schulz(direction)
-    weight = ____
-    rows, columns = weight.shape
-    return weight - ____ * update, average
-
-
-e05.q5.check(muon_step)""",
     hints=[
         "You have written every line of it above: questions 1 to 4.",
         "average + (1 - mu) * (gradient - average); gradient + mu * (average - gradient).",
         "weight * (1 - lr * decay); the last blank is lr * 0.2 * math.sqrt(max(rows, columns)).",
     ],
     mistakes=[
-        Mistake(
+        (
             _muon_variant(average=lambda b, g, mu: mu * b + g),
             "The buffer is a sum now, but the look-ahead is that of the average: they must match.",
         ),
-        Mistake(
+        (
             _muon_variant(direction=lambda b, g, mu: b),
             "Right but for the look-ahead: orthogonalize gradient + mu * (average - gradient).",
         ),
-        Mistake(
+        (
             _muon_variant(scale=lambda r, c: math.sqrt(max(1, r / c))),
             "That is the `original` scale. Here 0.2·√max(rows, columns) is asked for.",
         ),
-        Mistake(
+        (
             _muon_variant(scale=lambda r, c: 1.0),
             "The scale is missing: a wide matrix would move less than a narrow one.",
         ),
-        Mistake(
+        (
             _muon_variant(direction=lambda b, g, mu: g),
             "The average is kept but not used: this orthogonalizes the bare gradient.",
         ),
@@ -276,31 +238,29 @@ def choice(names):
 q6 = Exercise(
     question="Which parameters of Reader get Muon? Give their names.",
     reference=["filter.weight", "mix.weight"],
-    starter="chosen = [____]  # their names, as text\ne05.q6.check(chosen)",
-    filled='chosen = ["filter.weight", "mix.weight"]\ne05.q6.check(chosen)',
     observe=choice,
     hints=[
         "A row of the embedding is a vector looked up by itself: no direction mixes with another.",
         "The head's rows belong to one byte each. And a kernel, flattened, is a matrix.",
     ],
     mistakes=[
-        Mistake(
+        (
             _WITH_TWO_AXES,
             "`ndim == 2` takes embedding and head for hidden matrices, and misses the kernel.",
         ),
-        Mistake(
+        (
             ["mix.weight"],
             "One is missing: a kernel (out, in, 3), flattened, maps in·3 numbers to out.",
         ),
-        Mistake(
+        (
             _ALL_WEIGHTS,
             "`norm.weight` is a gain, one number a channel; there is no matrix to orthogonalize.",
         ),
-        Mistake(
+        (
             ["filter.weight", "head.weight", "mix.weight"],
             "The head is left to AdamW in the references: its rows are bytes, rare ones too.",
         ),
-        Mistake(
+        (
             ["embedding.weight", "filter.weight", "mix.weight"],
             "An embedding's gradient is zero in all rows not seen: it is a table, no map.",
         ),
@@ -311,9 +271,7 @@ q6 = Exercise(
 
 q7 = Exercise(
     question="How many bytes does Muon remember for a float32 matrix of 3072 × 768?",
-    reference=3072 * 768 * 4,
-    starter="size = ____  # a product will do\ne05.q7.check(size)",
-    filled="size = 3072 * 768 * 4\ne05.q7.check(size)",
+    formula="3072 * 768 * 4",
     observe=itself,
     tolerance=1e-9,
     hints=[
@@ -321,11 +279,9 @@ q7 = Exercise(
         "A float32 has four bytes.",
     ],
     mistakes=[
-        Mistake(2 * 3072 * 768 * 4, "That is AdamW: it keeps a second buffer, for the squares."),
-        Mistake(3072 * 768, "So many numbers. Each takes four bytes."),
-        Mistake(
-            3072 * 768 * 2, "It iterates in bfloat16; but the buffer has the weight's own dtype."
-        ),
+        (2 * 3072 * 768 * 4, "That is AdamW: it keeps a second buffer, for the squares."),
+        (3072 * 768, "So many numbers. Each takes four bytes."),
+        (3072 * 768 * 2, "It iterates in bfloat16; but the buffer has the weight's own dtype."),
     ],
     because="9.4 MB, half of what AdamW keeps.",
 )
@@ -334,7 +290,6 @@ q7 = Exercise(
 q8 = Exercise(
     question="Which line of `faulty` makes this optimizer's memory wrong?",
     reference=3,
-    starter="line = ____  # 1, 2, 3 or 4\ne05.q8.check(line)",
     observe=itself,
     tolerance=1e-9,
     hints=[
@@ -343,9 +298,9 @@ q8 = Exercise(
         "Line 2 may give the buffer another name. Which line then writes to it?",
     ],
     mistakes=[
-        Mistake(1, "Line 1 is the average, and it is meant to be written in place."),
-        Mistake(2, "Line 2 lays the trap: no copy where the dtype is right already. Who writes?"),
-        Mistake(4, "Line 4 makes a new array at each step and writes to none that it was given."),
+        (1, "Line 1 is the average, and it is meant to be written in place."),
+        (2, "Line 2 lays the trap: no copy where the dtype is right already. Who writes?"),
+        (4, "Line 4 makes a new array at each step and writes to none that it was given."),
     ],
     because="Dividing in place writes through the second name. `x = x / norm` mends it.",
 )

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from muon_lab.exercises.exercise import Exercise, Mistake, itself
+from muon_lab.exercises.exercise import Exercise, itself
 
 
 def hidden_parameters(layers, width):
@@ -17,28 +17,20 @@ q1 = Exercise(
     question="How many numbers do the hidden matrices hold, for any number of layers and width?",
     reference=hidden_parameters,
     cases=[(4, 128), (1, 64), (12, 768)],
-    starter="""\
-def hidden_parameters(layers, width):
-    attention = ____  # query, key, value, output
-    mlp = ____  # up: width → 4·width, down: back again
-    return layers * (attention + mlp)
-
-
-e06.q1.check(hidden_parameters)""",
     hints=[
         "Query, key, value and output are each width × width: the heads only cut them into blocks.",
         "The MLP's two matrices are (4·width, width) and (width, 4·width).",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda layers, width: layers * (3 * width**2 + 8 * width**2),
             "A matrix is missing in attention: after the heads, output mixes them.",
         ),
-        Mistake(
+        (
             lambda layers, width: layers * (4 * width**2 + 4 * width**2),
             "The MLP goes up to 4·width and comes down again: two such matrices.",
         ),
-        Mistake(
+        (
             lambda layers, width: 12 * width**2,
             "That is one layer. There are several.",
         ),
@@ -73,42 +65,33 @@ q2 = Exercise(
     question="Write one head of causal attention; q, k, v are (T, d).",
     reference=attend,
     cases=[_tokens(0), _tokens(1, length=3), _tokens(2, length=1), _tokens(3, 6, 9)],
-    starter="""\
-def attend(q, k, v):
-    logits = ____  # (T, T): every query with every key, over √d
-    future = torch.ones_like(logits).triu(1).bool()  # True above the diagonal
-    weights = logits.masked_fill(future, ____).softmax(dim=____)  # (T, T)
-    return weights @ v
-
-
-e06.q2.check(attend)""",
     hints=[
         "q @ k.mT has query i in row i; divide it by the root of q.shape[-1].",
         "What must a logit be for its softmax weight to be exactly 0?",
         "Each query shares out a weight of 1 over its keys, and the keys lie along the last axis.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda q, k, v: _attend(q, k, v, hidden=None),
             "A position reads its own future here: hide the keys above the diagonal.",
         ),
-        Mistake(
+        (
             lambda q, k, v: _attend(q, k, v, hidden=0.0),
             "A logit of 0 hides nothing: its weight is e⁰ = 1 before the shares are taken.",
         ),
-        Mistake(
+        (
             lambda q, k, v: _attend(q, k, v, late=True),
             "Hidden after the softmax, the future has still taken its share of each row's 1.",
         ),
-        Mistake(
+        (
             lambda q, k, v: _attend(q, k, v, scale=1 / q.shape[-1]),
             "That divides by d. A sum of d products grows as √d, so divide by √d.",
         ),
-        Mistake(
+        (
             lambda q, k, v: _attend(q, k, v, scale=1.0),
             "The scale 1/√d is missing: at width 128 the softmax would pick one key from birth.",
         ),
-        Mistake(
+        (
             lambda q, k, v: _attend(q, k, v, axis=-2),
             "Your columns sum to 1. Each query (row) shares out 1 over its keys.",
         ),
@@ -134,29 +117,21 @@ q3 = Exercise(
     question="Turn one pair of coordinates counter-clockwise by position · speed.",
     reference=turn,
     cases=[((1.0, 0.0), 3, 0.5), ((0.4, -2.0), 10, 0.01), ((0.0, 1.0), 0, 1.0)],
-    starter="""\
-def turn(pair, position, speed):
-    x, y = pair
-    angle = ____
-    return ____, ____
-
-
-e06.q3.check(turn)""",
     hints=[
         "The angle grows with the position: twice as far along the text, twice the angle.",
         "Counter-clockwise (1, 0) becomes (cos, sin), and (0, 1) becomes (−sin, cos).",
         "x·cos − y·sin, x·sin + y·cos.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda pair, position, speed: _turn_by(pair, -position * speed),
             "That turns clockwise: the minus belongs to the first coordinate's sine.",
         ),
-        Mistake(
+        (
             lambda pair, position, speed: _turn_by(pair, speed),
             "Every position turns by the same angle here, so positions cannot be told apart.",
         ),
-        Mistake(
+        (
             lambda pair, position, speed: (
                 pair[0] * math.cos(position * speed),
                 pair[1] * math.sin(position * speed),
@@ -176,30 +151,24 @@ q4 = Exercise(
     question="How many bytes does a text of so many tokens leave in the cache, in bf16?",
     reference=cache_bytes,
     cases=[(4, 4, 32, 128), (32, 8, 128, 8192), (1, 1, 64, 1)],
-    starter="""\
-def cache_bytes(layers, kv_heads, head_width, tokens):
-    return ____
-
-
-e06.q4.check(cache_bytes)""",
     hints=[
         "Each layer keeps, for each token and each key head, one key and one value.",
         "A number in bf16 is 2 bytes.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda layers, kv_heads, head_width, tokens: (
                 layers * kv_heads * head_width * tokens * 2
             ),
             "A factor 2 is lost: keys and values are both kept, and each number takes 2 bytes.",
         ),
-        Mistake(
+        (
             lambda layers, kv_heads, head_width, tokens: (
                 layers * 2 * kv_heads * head_width * tokens * 4
             ),
             "That is float32. The cache is kept in bf16, 2 bytes a number.",
         ),
-        Mistake(
+        (
             lambda layers, kv_heads, head_width, tokens: 4 * kv_heads * head_width * tokens,
             "Every layer has a cache of its own.",
         ),
@@ -209,9 +178,7 @@ e06.q4.check(cache_bytes)""",
 
 q5 = Exercise(
     question="How many times smaller is the latent cache (512 + 64) than 128 heads of width 128?",
-    reference=2 * 128 * 128 / (512 + 64),
-    starter="times = ____\ne06.q5.check(times)",
-    filled="times = 2 * 128 * 128 / (512 + 64)\ne06.q5.check(times)",
+    formula="2 * 128 * 128 / (512 + 64)",
     observe=itself,
     tolerance=0.02,
     hints=[
@@ -219,12 +186,12 @@ q5 = Exercise(
         "Whole: 2 · 128 · 128. Latent: c_kv (512) and the one rotary key (64).",
     ],
     mistakes=[
-        Mistake(64.0, "The rotary key has to be kept as well: 512 + 64 numbers, not 512."),
-        Mistake(
+        (64.0, "The rotary key has to be kept as well: 512 + 64 numbers, not 512."),
+        (
             128 * 128 / 576,
             "A factor 2: whole heads keep a key and a value, one latent serves for both.",
         ),
-        Mistake(2 * 128 / 576, "There are 128 heads, each with its own key and value."),
+        (2 * 128 / 576, "There are 128 heads, each with its own key and value."),
     ],
     because="One latent for all heads, for keys and values both, and one small rotary key.",
 )
@@ -240,25 +207,23 @@ def share_of_best(count, scale):
 
 q6 = Exercise(
     question="With 64 keys, give the one that is ahead half of all the weight.",
-    reference={"count": 64, "scale": math.log(63)},
+    reference={"count": 64, "scale": 4.14},
     start={"count": 64, "scale": 1.0},
     observe=share_of_best,
-    starter="e06.q6.check(explorer)",
-    filled="explorer.scale = math.log(63)\ne06.q6.check(explorer)",
     hints=[
         "The number over the bar is the weight of the key that is ahead.",
         "Its share is e^s / (e^s + 63) where s is the scale: when do the two summands balance?",
     ],
     mistakes=[
-        Mistake(
+        (
             {"count": 64, "scale": 20.0},
             "It has more than half of all the weight: a smaller scale.",
         ),
-        Mistake(
+        (
             {"count": 64, "scale": 2.0},
             "It has less than half: all 63 others together still weigh more. Raise the scale.",
         ),
-        Mistake(
+        (
             {"count": 8, "scale": 2.0},
             "That is with fewer keys, where it is easier. Set 64 of them again.",
         ),
@@ -275,26 +240,20 @@ q7 = Exercise(
     question="The query and key weights grow by these factors. By what factor do the logits grow?",
     reference=logit_growth,
     cases=[(3.0, 3.0), (2.0, 1.0), (10.0, 0.1), (1.5, 4.0)],
-    starter="""\
-def logit_growth(query_factor, key_factor):
-    return ____
-
-
-e06.q7.check(logit_growth)""",
     hints=[
         "A logit is a product of a query with a key.",
         "Three times the query alone makes three times the logit. Now the key as well.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda query_factor, key_factor: query_factor + key_factor,
             "Factors of a product multiply: 1 and 1 must leave the logits as they are.",
         ),
-        Mistake(
+        (
             lambda query_factor, key_factor: (query_factor * key_factor) ** 0.5,
             "No root: 1/√d is about the width, which has not changed.",
         ),
-        Mistake(
+        (
             max,
             "Both grow, and the logit feels both: it is their product.",
         ),

@@ -5,13 +5,11 @@ from statistics import mean, pstdev, stdev
 
 import numpy as np
 
-from muon_lab.exercises.exercise import Exercise, Mistake, itself
+from muon_lab.exercises.exercise import Exercise, itself
 
 q1 = Exercise(
     question="At most what share of the forward and backward pass does Newton-Schulz add here?",
-    reference=0.3125,
-    starter="share = ____\ne07.q1.check(share)",
-    filled="share = 5 * 128 / (16 * 128)\ne07.q1.check(share)",
+    formula="5 * 128 / (16 * 128)",
     observe=itself,
     tolerance=0.01,
     hints=[
@@ -19,11 +17,11 @@ q1 = Exercise(
         "T = 5. Every hidden matrix has a smaller side of 128. A batch is 16 sequences of 128.",
     ],
     mistakes=[
-        Mistake(5 * 768 / 524_288, "That is NanoGPT's 0.7 %: width 768 and half a million tokens."),
-        Mistake(128 / 2048, "One step of the iteration costs that; Muon takes five."),
-        Mistake(5 * 512 / 2048, "512 is the MLP's larger side. The iteration runs on the smaller."),
-        Mistake(5 * 128 / 16, "B counts every byte of the batch: 16 sequences of 128 bytes each."),
-        Mistake(5 * 128 / 128, "That is one sequence. The batch has 16, and all share the update."),
+        (5 * 768 / 524_288, "That is NanoGPT's 0.7 %: width 768 and half a million tokens."),
+        (128 / 2048, "One step of the iteration costs that; Muon takes five."),
+        (5 * 512 / 2048, "512 is the MLP's larger side. The iteration runs on the smaller."),
+        (5 * 128 / 16, "B counts every byte of the batch: 16 sequences of 128 bytes each."),
+        (5 * 128 / 128, "That is one sequence. The batch has 16, and all share the update."),
     ],
     because="5 · 128 / 2048 = 31 %: a small batch makes Muon dear, and a large one makes it cheap.",
 )
@@ -62,25 +60,16 @@ q2 = Exercise(
         (np.array([0.0, 10.0, 40.0]), np.array([4.0, 3.0, 1.0]), 3.9),
         (np.array([0.0, 100.0, 200.0, 300.0]), np.array([5.5, 3.0, 2.0, 2.5]), 2.1),
     ],
-    starter="""\
-def bytes_to_loss(read, losses, target):
-    after = int(np.argmax(losses <= target))  # the first validation at or below the target
-    before = after - 1
-    share = ____  # how far from before to after the target lies: 0 … 1
-    return ____
-
-
-e07.q2.check(bytes_to_loss)""",
     hints=[
         "Between two validations take the loss as a straight line.",
         "share = (losses[before] - target) / (losses[before] - losses[after]).",
         "Go that share of the way from read[before] to read[after].",
     ],
     mistakes=[
-        Mistake(next_validation, "That waits for the next validation; the loss got there earlier."),
-        Mistake(last_validation, "There the loss was still above the target."),
-        Mistake(nearest_validation, "The nearest validation need not be past the target. Draw it."),
-        Mistake(
+        (next_validation, "That waits for the next validation; the loss got there earlier."),
+        (last_validation, "There the loss was still above the target."),
+        (nearest_validation, "The nearest validation need not be past the target. Draw it."),
+        (
             share_of_wrong_side,
             "Your share is measured from the later validation; begin at the earlier one.",
         ),
@@ -99,33 +88,25 @@ q3 = Exercise(
     question="How many numbers of state do AdamW and Muon keep?",
     reference=state_numbers,
     cases=[(786_432, 66_688), (10, 1), (1, 10), (0, 5)],
-    starter="""\
-def state_numbers(hidden, rest):
-    adamw = ____
-    muon = ____
-    return adamw, muon
-
-
-e07.q3.check(state_numbers)""",
     hints=[
         "AdamW keeps two averages a parameter: of the gradient and of its square.",
         "Muon keeps one momentum for each parameter of a hidden matrix. And the others?",
         "Embedding, head and gains are AdamW's under Muon too: two numbers each.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda hidden, rest: (2 * (hidden + rest), hidden + rest),
             "Under Muon the embedding, the head and the gains still go by AdamW, with two each.",
         ),
-        Mistake(
+        (
             lambda hidden, rest: (hidden + rest, hidden + 2 * rest),
             "AdamW keeps two numbers a parameter: an average of g and one of g².",
         ),
-        Mistake(
+        (
             lambda hidden, rest: (2 * (hidden + rest), 2 * hidden + rest),
             "The other way round: one number for the hidden matrices, two for the rest.",
         ),
-        Mistake(
+        (
             lambda hidden, rest: (3 * (hidden + rest), 2 * hidden + 3 * rest),
             "That counts the parameters too. State is what the optimizer keeps besides them.",
         ),
@@ -147,34 +128,27 @@ q4 = Exercise(
         ([2.0, 2.4, 1.9], [1.9, 2.1, 2.2]),
         ([1.0, 1.5], [2.0, 2.1]),
     ],
-    starter="""\
-def standard_errors(adamw, muon):
-    gap = mean(adamw) - mean(muon)
-    return gap / ____
-
-
-e07.q4.check(standard_errors)""",
     hints=[
         "stdev(adamw) says how far one seed strays. How far does a mean of n seeds stray?",
         "A mean of n seeds strays by σ / √n, and independent errors add as squares.",
         "√((σ_adamw² + σ_muon²) / n), with n = len(muon).",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda a, m: (mean(a) - mean(m)) / math.hypot(stdev(a), stdev(m)),
             "That is the spread of a single pair of seeds. A mean of n seeds strays √n less.",
         ),
-        Mistake(
+        (
             lambda a, m: (
                 (mean(a) - mean(m)) / math.sqrt((pstdev(a) ** 2 + pstdev(m) ** 2) / len(m))
             ),
             "With so few seeds, divide the squares by n - 1: stdev, not pstdev.",
         ),
-        Mistake(
+        (
             lambda a, m: (mean(a) - mean(m)) / (stdev(m) / math.sqrt(len(m))),
             "AdamW's mean strays too: both spreads belong in the error.",
         ),
-        Mistake(
+        (
             lambda a, m: (mean(a) - mean(m)) / ((stdev(a) + stdev(m)) / math.sqrt(len(m))),
             "Independent errors do not add up straight: add their squares, then take the root.",
         ),
@@ -193,31 +167,24 @@ q5 = Exercise(
     question="How many times as many seconds does AdamW take to the same loss?",
     reference=seconds_factor,
     cases=[(1.75, 0.05, 0.25), (1.4, 0.1, 0.4), (1.1, 0.02, 0.3)],
-    starter="""\
-def seconds_factor(steps_factor, adamw_share, muon_share):
-    ratio = ____  # a step of Muon takes so many times as long as one of AdamW
-    return steps_factor / ratio
-
-
-e07.q5.check(seconds_factor)""",
     hints=[
         "What is not optimizer is forward and backward pass, and takes both the same time.",
         "If the optimizer has the share s of a step, forward and backward have 1 - s of it.",
         "So a step takes 1 / (1 - s) times as long as forward and backward alone.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda steps_factor, adamw_share, muon_share: steps_factor / (muon_share / adamw_share),
             "That is the ratio of the optimizers' seconds alone. A step is forward and backward "
             "too.",
         ),
-        Mistake(
+        (
             lambda steps_factor, adamw_share, muon_share: (
                 steps_factor / ((1 - muon_share) / (1 - adamw_share))
             ),
             "Upside down: the larger Muon's share, the longer its step.",
         ),
-        Mistake(
+        (
             lambda steps_factor, adamw_share, muon_share: (
                 steps_factor / (1 + muon_share - adamw_share)
             ),
@@ -271,31 +238,20 @@ q6 = Exercise(
         (_random.normal(size=(4, 9)), _random.normal(size=(4, 9))),
         (_random.normal(size=(5, 5)), _random.normal(size=(5, 5))),  # the middle one is not rare
     ],
-    starter="""\
-def rare_share(momentum, update):
-    U, sigma, _ = np.linalg.svd(momentum, full_matrices=False)
-    middle = np.median(sigma)
-    rare = ____  # the columns of U whose singular values lie below the middle one
-    return ____  # the update's energy along them, over all of its energy
-
-
-e07.q6.check(rare_share)""",
     hints=[
         "sigma < middle says which; column i of U belongs to value i of sigma.",
         "rare.T @ update is what the update has along those columns.",
         "Energy is the sum of squares: np.sum((rare.T @ update) ** 2) / np.sum(update**2).",
     ],
     mistakes=[
-        Mistake(
+        (
             rare_on_the_right,
             "Those are rows of Vh, the directions of the input. Here the output side is asked for.",
         ),
-        Mistake(
-            frequent_share, "Those are the frequent directions: the rare have the small values."
-        ),
-        Mistake(rare_with_the_middle, "That takes the middle one along: only those below it."),
-        Mistake(rare_length, "That is a ratio of lengths. Energy is the sum of squares."),
-        Mistake(
+        (frequent_share, "Those are the frequent directions: the rare have the small values."),
+        (rare_with_the_middle, "That takes the middle one along: only those below it."),
+        (rare_length, "That is a ratio of lengths. Energy is the sum of squares."),
+        (
             rare_of_the_momentum,
             "That is the momentum's own share. The directions are its; the energy is the update's.",
         ),

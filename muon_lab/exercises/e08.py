@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from muon_lab.exercises.exercise import Exercise, Mistake, itself
+from muon_lab.exercises.exercise import Exercise, itself
 
 
 def gammas(largest, tau):
@@ -18,31 +18,25 @@ q1 = Exercise(
         (torch.tensor([3.0, 60.0]), 30.0),
         (torch.tensor([1.0, 2.0]), 50.0),
     ],
-    starter="""\
-def gammas(largest, tau):
-    return ____
-
-
-e08.q1.check(gammas)""",
     hints=[
         "After multiplying by γ the largest logit of a loud head is to be exactly τ.",
         "A quiet head must be left alone: its γ is 1, never more.",
         "min(1, τ / largest), head by head: torch.clamp(..., max=1.0).",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda largest, tau: tau / largest,
             "This turns quiet heads up to τ. The clip only turns down: no γ above 1.",
         ),
-        Mistake(
+        (
             lambda largest, tau: torch.clamp(tau / largest.max(), max=1.0).expand_as(largest),
             "One loud head turns all the others down here. Each head has its own γ.",
         ),
-        Mistake(
+        (
             lambda largest, tau: torch.clamp((tau / largest) ** 0.5, max=1.0),
             "The root comes later, when γ is shared out between query and key. γ itself has none.",
         ),
-        Mistake(
+        (
             lambda largest, tau: torch.clamp(largest / tau, max=1.0),
             "Upside down: the loud head must get the small factor.",
         ),
@@ -67,31 +61,24 @@ q2 = Exercise(
         ),
         (torch.ones(3, 3, 3), torch.full((3, 3, 3), 2.0), torch.tensor([0.5, 1.0, 0.1])),
     ],
-    starter="""\
-def clip_heads(query, key, gamma):
-    share = ____  # (heads, 1, 1): what each of the two is multiplied by
-    return query * share, key * share
-
-
-e08.q2.check(clip_heads)""",
     hints=[
         "The logit feels the product of both factors, and that product is to be γ.",
         "Two equal factors whose product is γ: the root of γ, one a head: [:, None, None].",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda q, k, g: (q * g[:, None, None], k * g[:, None, None]),
             "Both by γ makes the logits γ² times: the head falls below τ. Share γ out.",
         ),
-        Mistake(
+        (
             lambda q, k, g: (q * g[:, None, None] / 2, k * g[:, None, None] / 2),
             "Halves add up to γ, but factors multiply: what times itself is γ?",
         ),
-        Mistake(
+        (
             lambda q, k, g: (q * g.min() ** 0.5, k * g.min() ** 0.5),
             "All heads got the smallest factor. Give each head its own.",
         ),
-        Mistake(
+        (
             lambda q, k, g: (q * g[:, None, None] ** 0.25, k * g[:, None, None] ** 0.25),
             "A root too many: two factors of γ^¼ make √γ.",
         ),
@@ -102,9 +89,7 @@ e08.q2.check(clip_heads)""",
 q3 = Exercise(
     question="Two heads share a key; their γ are 0.5 and 0.1. Each scales its query and the key "
     "by √γ. By what factor do the first head's logits change?",
-    reference=(0.5 * 0.5 * 0.1) ** 0.5,
-    starter="factor = ____\ne08.q3.check(factor)",
-    filled="factor = 0.5**0.5 * (0.5 * 0.1) ** 0.5\ne08.q3.check(factor)",
+    formula="0.5**0.5 * (0.5 * 0.1) ** 0.5",
     observe=itself,
     tolerance=0.02,
     hints=[
@@ -113,11 +98,9 @@ q3 = Exercise(
         "√0.5 · √0.5 · √0.1",
     ],
     mistakes=[
-        Mistake(0.5, "So it should be. But the other head scaled the same key as well."),
-        Mistake(0.05, "Close: the other head gives √0.1, its query's share is its own business."),
-        Mistake(
-            0.1**0.5, "That is what the other head did to the key. The first did something too."
-        ),
+        (0.5, "So it should be. But the other head scaled the same key as well."),
+        (0.05, "Close: the other head gives √0.1, its query's share is its own business."),
+        (0.1**0.5, "That is what the other head did to the key. The first did something too."),
     ],
     because="0.5 was wanted and 0.158 came out: what is shared is scaled once for every sharer.",
 )
@@ -138,29 +121,23 @@ q4 = Exercise(
         ),
         (torch.ones(2, 2, 2), torch.ones(1, 2, 2), torch.tensor([0.3, 0.9])),
     ],
-    starter="""\
-def clip_group(query, key, gamma):
-    return ____, ____
-
-
-e08.q4.check(clip_group)""",
     hints=[
         "Each head needs its own γ, but heads in a group have one key. What is a head's own?",
         "Leave the key as it is; then the query must carry the whole γ.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda q, k, g: (q * g.sqrt()[:, None, None], k),
             "With the key left alone, √γ on the query leaves the head above τ: it takes all of γ.",
         ),
-        Mistake(
+        (
             lambda q, k, g: (
                 q * g.sqrt()[:, None, None],
                 k * g.view(len(k), -1).prod(1).sqrt()[:, None, None],
             ),
             "The key was scaled once for every head that reads it, and each head feels them all.",
         ),
-        Mistake(
+        (
             lambda q, k, g: (
                 q * g.view(len(k), -1).amin(1).repeat_interleave(len(q) // len(k))[:, None, None],
                 k,
@@ -188,39 +165,33 @@ q5 = Exercise(
             torch.tensor([0.25, 0.81]),
         ),
     ],
-    starter="""\
-def clip_latent(q_content, k_content, q_rotary, k_rotary, gamma):
-    return q_content * ____, k_content * ____, q_rotary * ____, k_rotary * ____
-
-
-e08.q5.check(clip_latent)""",
     hints=[
         "A logit is q_C·k_C + q_R·k_R, and each of the two summands is to become γ times itself.",
         "A head owns its q_C, k_C and q_R. The rotary key belongs to all heads.",
         "√γ, √γ, γ, 1.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda qc, kc, qr, kr, g: (qc * g**0.5, kc * g**0.5, qr * g**0.5, kr),
             "The rotary summand shrinks by √γ only: its key is not scaled, so q_R takes all of γ.",
         ),
-        Mistake(
+        (
             lambda qc, kc, qr, kr, g: (qc * g**0.5, kc * g**0.5, qr * g**0.5, kr * g**0.5),
             "The one rotary key cannot take a factor for each head: leave it alone.",
         ),
-        Mistake(
+        (
             lambda qc, kc, qr, kr, g: (qc * g, kc * g, qr * g, kr),
             "The content summand became γ² times itself: share γ out between q_C and k_C.",
         ),
-        Mistake(
+        (
             lambda qc, kc, qr, kr, g: (qc * g, kc, qr * g, kr),
             "That keeps τ as well. But q_C and k_C are both the head's own: share γ out evenly.",
         ),
-        Mistake(
+        (
             lambda qc, kc, qr, kr, g: (qc, kc * g, qr * g, kr),
             "Every logit is γ times itself here. K2 halves the way, though: √γ on q_C and on k_C.",
         ),
-        Mistake(
+        (
             lambda qc, kc, qr, kr, g: (qc * g**0.5, kc * g**0.5, qr, kr),
             "The rotary summand is as large as before, so the logit is not γ times the old one.",
         ),
@@ -241,26 +212,20 @@ q6 = Exercise(
         (np.array([[[400.0, 90.0, 1.0]]]), 100.0),
         (np.array([[[40.0, 1.0, 60.0], [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]), 30.0),
     ],
-    starter="""\
-def clipped_share(maxima, tau):
-    return [____ for step in maxima]
-
-
-e08.q6.check(clipped_share)""",
     hints=[
         "step is (layers, heads): compare it with τ, and count.",
         "The mean of a comparison is the share that is true.",
     ],
     mistakes=[
-        Mistake(
+        (
             lambda maxima, tau: [float((step > tau).any()) for step in maxima],
             "That says whether any head is above. How large a share of them?",
         ),
-        Mistake(
+        (
             lambda maxima, tau: [float((step > tau).sum()) for step in maxima],
             "That is a count. Divide by the number of heads.",
         ),
-        Mistake(
+        (
             lambda maxima, tau: [float(step.mean() > tau) for step in maxima],
             "The mean logit says little of single heads: compare first, then average.",
         ),

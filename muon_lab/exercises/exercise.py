@@ -12,11 +12,10 @@ An exercise is data. The learner calls ``check``, ``hint`` and ``solution``; non
 ...     question="Write one step of gradient descent.",
 ...     reference=step,  # its source is the solution
 ...     cases=[(3.0, 2.0, 0.5), (1.0, -4.0, 0.1)],  # the arguments of each trial call
-...     starter="def step(point, gradient, lr):\\n    return ____\\n\\n\\ne01.q1.check(step)",
 ...     hints=["Which way is downhill?", "The gradient points uphill: subtract."],
 ...     mistakes=[
-...         Mistake(climb, "This walks uphill: the gradient points where the loss grows."),
-...         Mistake(normalised, "This keeps only the gradient's sign, so every step is lr long."),
+...         ("- lr", "+ lr", "This walks uphill: the gradient points where the loss grows."),
+...         (normalised, "This keeps only the gradient's sign, so every step is lr long."),
 ...     ],
 ...     because="The step shrinks by itself as the gradient does.",
 ... )
@@ -41,16 +40,16 @@ The other kinds differ only in ``observe(answer, *case)``, which says what an an
 * choose and explain: ``observe`` runs the choice and returns its result, so that a choice is wrong
   for what it does; find the bug: a choice of a line, or a function to mend.
 
-``starter`` is the exact text of one cell of the notebook, and its last line is the call of check.
-``filled`` is the text that replaces it when the course is run with its solutions. It is worked out:
-the reference's source and the starter's last line, or for a plain value the starter with its ____
-replaced. Give it yourself where that does not fit. What it needs is imported earlier in the
-notebook, and here in the exercise's module. Every mistake needs an answer that behaves unlike
-the reference and unlike the other mistakes; ``tests/test_exercises.py`` holds all modules to that.
+A mistake is ``(answer, sentence)``, or ``(old, new, sentence)`` where the answer is the reference's
+source with ``old``, which must occur once, replaced by ``new``. Each needs an answer that behaves
+unlike the reference and unlike the other mistakes; ``tests/exercises`` holds all modules to that.
+``formula="2 / 400"`` stands in place of ``reference`` where the solution should show the sum.
+The starter, a cell with ____ and a last line that calls check, is in the notebook alone.
 """
 
 import copy
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -62,14 +61,6 @@ from muon_lab.exercises.compare import Failure, as_numbers, difference, show, wh
 
 MARKS = {"correct": "✓", "not yet": "✗", "not attempted": "○", "hint": "?", "solution": "="}
 EDGES = {"correct": "#009e73", "not yet": "#d55e00", "hint": "#0072b2"}
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong answer that is often given, and the sentence that helps whoever gave it."""
-
-    answer: object
-    sentence: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,24 +101,31 @@ class Exercise:
     """One question with all that is needed to judge an answer to it; see the module's text."""
 
     question: str
-    reference: object
-    starter: str
     hints: Sequence[str]
-    mistakes: Sequence[Mistake]
+    mistakes: Sequence[tuple]
     because: str
+    reference: object = None
+    formula: str = ""
     observe: Callable = call
     cases: Sequence[tuple] = ((),)
     start: Mapping[str, float] | None = None
     tolerance: float = 1e-6
-    filled: str = ""
     _hints_given: int = field(default=0, init=False)
 
     def __post_init__(self):
-        last_line = self.starter.splitlines()[-1]
-        if not self.filled and inspect.isfunction(self.reference):
-            self.filled = f"{inspect.getsource(self.reference)}\n\n{last_line}"
-        elif not self.filled:
-            self.filled = self.starter.replace("____", repr(self.reference))
+        if self.formula:
+            self.reference = eval(self.formula)
+
+    @property
+    def name(self) -> str:
+        """The exercise's name in a notebook, such as "e04.q3"."""
+        for module, names in [
+            (n, vars(m)) for n, m in list(sys.modules.items()) if n[-4:-2] == ".e"
+        ]:
+            for variable, value in list(names.items()):
+                if value is self:
+                    return f"{module[-3:]}.{variable}"
+        return "exercise"
 
     def __repr__(self):
         return self.question
@@ -152,18 +150,37 @@ class Exercise:
 
     def solution(self) -> Reply:
         """Show an answer that is correct, and why it is."""
-        return Reply("solution", self.because, self.filled)
+        if inspect.isfunction(self.reference):
+            before, answer = f"{inspect.getsource(self.reference)}\n\n", self.reference.__name__
+        elif self.start:
+            moved = {k: v for k, v in self.reference.items() if v != self.start[k]}
+            before = "".join(f"explorer.{k} = {v!r}\n" for k, v in moved.items())
+            answer = "explorer"
+        else:
+            before, answer = "", self.formula or repr(self.reference)
+        return Reply("solution", self.because, f"{before}{self.name}.check({answer})")
+
+    def mistaken(self, *mistake):
+        """Return a mistake's answer: given, or the reference with ``old`` replaced by ``new``."""
+        if len(mistake) == 1:
+            return mistake[0]
+        old, new = mistake
+        source = inspect.getsource(self.reference)
+        if source.count(old) != 1:
+            raise ValueError(f"{old!r} must occur once in {self.name}'s reference")
+        names = dict(self.reference.__globals__)
+        exec(source.replace(old, new), names)
+        return names[self.reference.__name__]
 
     def _judge(self, answer):
         seen, wanted = self._observations(answer), self._observations(self.reference)
         differences = [self._difference(*pair) for pair in zip(wanted, seen, strict=True)]
         if not any(differences):
             return Reply("correct", self.because)
-        for mistake in self.mistakes:
-            expected = self._observations(mistake.answer)
-            pairs = zip(expected, seen, strict=True)
+        for *mistake, sentence in self.mistakes:
+            pairs = zip(self._observations(self.mistaken(*mistake)), seen, strict=True)
             if not any(self._difference(*pair) for pair in pairs):
-                return Reply("not yet", mistake.sentence)
+                return Reply("not yet", sentence)
         first = next(i for i, difference in enumerate(differences) if difference)
         return Reply("not yet", self._inputs(self.cases[first]) + differences[first])
 

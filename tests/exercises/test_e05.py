@@ -19,7 +19,7 @@ def test_the_order_and_the_container_do_not_count(answer):
 
 
 def test_no_wrong_choice_is_told_a_name_that_it_did_not_give_unless_in_a_sentence_of_its_own():
-    sentences = {mistake.sentence for mistake in q6.mistakes}
+    sentences = {mistake[-1] for mistake in q6.mistakes}
     names = [name for name, _ in Reader().named_parameters()]
     choices = [set(c) for n in range(4) for c in itertools.combinations(names, n)]
     for chosen in choices:

@@ -14,7 +14,7 @@ import pytest
 from muon_lab import exercises
 from muon_lab.exercises import ____
 from muon_lab.exercises.compare import Failure, difference
-from muon_lab.exercises.exercise import Exercise, Mistake, itself
+from muon_lab.exercises.exercise import Exercise, itself
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 MODULES = [
@@ -48,23 +48,26 @@ def test_reference_passes(module, exercise):
 
 
 @every_exercise
-def test_filled_cell_passes(module, exercise):
-    reply = run_cell(exercise.filled, module, exercise)
+def test_solution_is_a_cell_that_passes(module, exercise):
+    reply = run_cell(exercise.solution().code, module, exercise)
     assert reply.status == "correct", reply
 
 
 @every_exercise
 def test_starter_is_not_attempted(module, exercise):
-    reply = run_cell(exercise.starter, module, exercise)
+    (path,) = NOTEBOOKS.glob(f"{module.__name__[-2:]}_*.ipynb")
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
+    (starter,) = [cell for cell in cells if f"{exercise.name}.check(" in cell]
+    reply = run_cell(starter, module, exercise)
     assert reply.status == "not attempted", reply
 
 
 @every_exercise
 def test_each_mistake_earns_its_own_sentence(module, exercise):
     assert len(exercise.mistakes) >= 2
-    for mistake in exercise.mistakes:
-        reply = exercise.check(mistake.answer)
-        assert (reply.status, reply.text) == ("not yet", mistake.sentence)
+    for *mistake, sentence in exercise.mistakes:
+        reply = exercise.check(exercise.mistaken(*mistake))
+        assert (reply.status, reply.text) == ("not yet", sentence)
 
 
 @every_exercise
@@ -73,15 +76,8 @@ def test_words_are_there(module, exercise):
     assert len(exercise.hints) >= 2
 
 
-@every_exercise
-def test_starter_is_a_cell_of_its_notebook(module, exercise):
-    (path,) = NOTEBOOKS.glob(f"{module.__name__[-2:]}_*.ipynb")
-    cells = json.loads(path.read_text())["cells"]
-    assert exercise.starter in ["".join(cell["source"]) for cell in cells]
-
-
 def test_sentences_are_distinct():
-    sentences = [m.sentence for p in EXERCISES for m in p.values[1].mistakes]
+    sentences = [mistake[-1] for p in EXERCISES for mistake in p.values[1].mistakes]
     assert len(sentences) == len(set(sentences))
 
 
@@ -101,17 +97,15 @@ FUNCTION = Exercise(
     question="Halve it.",
     reference=half,
     cases=[(np.array([2.0, 4.0]), 1.0), (np.array([1.0, 0.0]), 3.0)],
-    starter="def half(x, scale):\n    return ____\n\n\ncheck(half)",
     hints=["First.", "Second."],
-    mistakes=[Mistake(lambda x, scale: x * scale, "Not halved.")],
+    mistakes=[(lambda x, scale: x * scale, "Not halved.")],
     because="Halved.",
 )
 NUMBER = Exercise(
     question="How many?",
     reference=12.0,
-    starter="count = ____\ncheck(count)",
     hints=["First.", "Second."],
-    mistakes=[Mistake(6.0, "Half of it.")],
+    mistakes=[(6.0, "Half of it.")],
     because="Counted.",
     observe=itself,
     tolerance=0.05,
@@ -125,10 +119,8 @@ def speed(lr, beta):
 SLIDERS = Exercise(
     question="Make it arrive.",
     reference={"lr": 1.0, "beta": 0.5},
-    starter="check(explorer)",
-    filled="explorer.lr = 1.0\ncheck(explorer)",
     hints=["First.", "Second."],
-    mistakes=[Mistake({"lr": 0.1, "beta": 0.0}, "Still crawling.")],
+    mistakes=[({"lr": 0.1, "beta": 0.0}, "Still crawling.")],
     because="Both help.",
     observe=speed,
     start={"lr": 0.1, "beta": 0.5},
@@ -290,10 +282,10 @@ def test_hints_come_one_by_one_and_the_last_stays():
 
 
 def test_solution_is_the_references_own_source():
-    assert FUNCTION.solution().code == (
-        "def half(x, scale):\n    return x / 2 * scale\n\n\ncheck(half)"
-    )
-    assert NUMBER.solution().code == "count = 12.0\ncheck(count)"
+    code = "def half(x, scale):\n    return x / 2 * scale\n\n\nexercise.check(half)"
+    assert FUNCTION.solution().code == code
+    assert NUMBER.solution().code == "exercise.check(12.0)"
+    assert SLIDERS.solution().code == "explorer.lr = 1.0\nexercise.check(explorer)"
 
 
 def test_html_escapes_and_marks_by_more_than_colour():

@@ -67,9 +67,8 @@ def test_a_notebook_is_as_the_store_tool_leaves_it(path):
 @each_notebook
 def test_a_notebook_asks_each_of_its_exercises_once(path):
     sources = [cell.source for _, cell in code_cells(read(path))]
-    starters = [exercise.starter for exercise in exercises_of(path).values()]
-    asked = [source for source in sources if checked(source)]
-    assert sorted(asked) == sorted(starters)
+    asked = [checked(source) for source in sources if checked(source)]
+    assert sorted(asked) == sorted(exercise.name for exercise in exercises_of(path).values())
 
 
 @each_notebook
@@ -101,9 +100,9 @@ def test_each_link_to_a_file_leads_to_one(path):
 @each_notebook
 def test_a_notebook_runs_with_its_exercises_solved(path):
     notebook = read(path)
-    solutions = {exercise.starter: exercise.filled for exercise in exercises_of(path).values()}
+    solutions = {e.name: e.solution().code for e in exercises_of(path).values()}
     for _, cell in code_cells(notebook):
-        cell.source = solutions.get(cell.source, cell.source)
+        cell.source = solutions.get(checked(cell.source), cell.source)
     ran = execute(notebook, path.parent, cell_timeout=180)
     assert wrong_replies(ran) == []
 
