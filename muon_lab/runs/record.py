@@ -110,6 +110,11 @@ class Run:
         return self.final_loss / math.log(2)
 
     @property
+    def started(self) -> datetime:
+        """When the run was started, in UTC."""
+        return datetime.fromisoformat(self.provenance["date"]).astimezone(UTC)
+
+    @property
     def seconds(self) -> float:
         """Seconds of training, without validation."""
         return float(self.curves["valid_seconds"][-1])
@@ -207,8 +212,8 @@ def _has_type(value: Any, kind: Any) -> bool:
 
 def _is_time(value: str) -> bool:
     try:
-        return datetime.fromisoformat(value).tzinfo is not None
-    except ValueError:
+        return bool(datetime.fromisoformat(value).astimezone(UTC))
+    except (ValueError, OverflowError):
         return False
 
 

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import mean, median, stdev
 
@@ -23,7 +22,7 @@ COLUMNS: dict[str, Callable[[Run], str]] = {
     "nats": lambda run: f"{run.final_loss:.3f}",
     "bits/byte": lambda run: f"{run.bits_per_byte:.3f}",
     "seconds": lambda run: f"{run.seconds:.1f}",
-    "started (UTC)": lambda run: f"{_start(run):%Y-%m-%d %H:%M}",
+    "started (UTC)": lambda run: f"{run.started:%Y-%m-%d %H:%M}",
 }
 
 
@@ -56,12 +55,12 @@ def timing(runs: Sequence[Run]) -> str:
     lines = []
     for machine in sorted({run.provenance["device"] for run in runs}):
         there = [run for run in runs if run.provenance["device"] == machine]
-        at_once = max(sum(_trains_at(run, _start(other)) for run in there) for other in there)
+        at_once = max(sum(_trains_when_starts(run, other) for run in there) for other in there)
         lines.append(f"runs on {machine}: {len(there)}, at most {at_once} at the same time")
         usual = median(run.seconds for run in there)
         slow = [run for run in there if run.seconds > SLOW * usual]
         if slow:
-            starts = ", ".join(sorted({f"{_start(run):%H:%M}" for run in slow}))
+            starts = ", ".join(sorted({f"{run.started:%H:%M}" for run in slow}))
             lines += [
                 f"  The {len(slow)} that started at {starts} took over {SLOW} times the median, "
                 f"{usual:.1f} s:",
@@ -71,12 +70,8 @@ def timing(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-def _start(run: Run) -> datetime:
-    return datetime.fromisoformat(run.provenance["date"]).astimezone(UTC)
-
-
-def _trains_at(run: Run, time: datetime) -> bool:
-    return _start(run) <= time < _start(run) + timedelta(seconds=run.seconds)
+def _trains_when_starts(run: Run, other: Run) -> bool:
+    return 0 <= (other.started - run.started).total_seconds() < run.seconds
 
 
 def report(runs: Sequence[Run]) -> str:

@@ -126,7 +126,7 @@ def test_a_lost_field_is_named(field):
         ("config", "seed", 10**400, "config.seed must be a finite number"),
         ("provenance", "corpus", [], "provenance.corpus must be dict; got []"),
         ("provenance", "date", "today", "provenance.date must be like 2026-"),
-        ("provenance", "date", "2026-01-31", "provenance.date must be like 2026-"),
+        ("provenance", "date", "0001-01-01T00:00:00+02:00", "provenance.date must be like 2026-"),
         ("curves", "loss", [1.0], "curves.loss must have shape (3,), (steps); got (1,)"),
         ("curves", "valid_loss", [1, 2, 3], "curves.valid_loss must have shape (2,)"),
         ("curves", "max_logit", [[1, 2]] * 3, "curves.max_logit must have shape (3, 2, 2)"),

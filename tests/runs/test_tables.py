@@ -113,6 +113,13 @@ def test_the_command_names_each_path_that_holds_no_run(tmp_path, capsys):
         assert str(tmp_path / name) in line
 
 
+def test_huge_numbers_do_not_hide_the_listing(tmp_path, capsys):
+    for seed, loss in enumerate((1e308, 1.0)):
+        make_run((4.0, loss), seed, seconds=1e300).save(tmp_path / f"{seed}.json")
+    assert runs.main([str(tmp_path)]) == 0
+    assert len(capsys.readouterr().out.splitlines()[3].split()) == 11
+
+
 def test_sides_of_other_seeds_are_listed_without_a_comparison(tmp_path, capsys):
     for i, run in enumerate([*ADAMW, *grid("muon", (3, 1, 3), seeds=(0,))]):
         run.save(tmp_path / f"{i}.json")
