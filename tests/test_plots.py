@@ -37,7 +37,7 @@ from muon_lab.runs import Run
 def ax():
     figure = Figure(layout="constrained")
     yield figure.subplots()
-    figure.canvas.draw()  # whatever a test drew must also render
+    figure.canvas.draw()  # what a test drew must also render
 
 
 def texts(ax):
@@ -52,7 +52,7 @@ def test_contours_fill_the_window_and_star_the_minimum(ax, problem):
     assert len(ax.collections[0].get_paths()) > 10
 
 
-def test_contours_refuse_a_problem_that_is_not_of_the_plane(ax):
+def test_contours_refuse_a_problem_that_is_not_in_the_plane(ax):
     with pytest.raises(ValueError, match="matrix has no window"):
         draw_contours(matrix_problem(), ax)
 
@@ -178,7 +178,7 @@ def test_a_sweep_has_a_dot_per_run_and_a_line_through_the_means(ax):
     assert ax.get_xscale() == "log" and texts(ax) == ["Muon"]
 
 
-def test_each_weight_decay_has_a_line_of_its_own_and_no_decay_is_dashed(ax):
+def test_each_weight_decay_has_its_own_line_and_no_decay_is_dashed(ax):
     runs = [make_run("muon", lr=lr, decay=decay) for lr in (1, 2) for decay in (0, 0.1)]
     draw_sweep(runs, ax)
     lines = [line for line in ax.lines if len(line.get_xdata()) == 2]
@@ -205,7 +205,7 @@ def test_rare_shares_are_percent_and_means_over_the_matrices_and_every_seed_is_d
     assert sorted(texts(ax)) == ["Muon's momentum", "Muon's update"]
 
 
-def test_memory_is_a_bar_a_name_of_the_kinds_end_to_end(ax):
+def test_memory_is_one_bar_per_name_with_its_kinds_end_to_end(ax):
     draw_memory({"AdamW": {"weights": 1e6, "state": 2e6}, "Muon": {"weights": 1e6}}, ax)
     spans = [(bar.get_x(), bar.get_width()) for bar in ax.patches]
     assert spans == [(0, 1), (1, 2), (0, 1)]
