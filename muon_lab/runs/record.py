@@ -7,8 +7,6 @@ Curves are rounded to six digits when a `Run` is created, so that a loaded run e
 import json
 import math
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import uuid
@@ -16,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -300,35 +297,3 @@ def _cannot_write(target: Path, cause: OSError) -> OSError:
         f"cannot write {target.name} in {str(target.parent)!r}: {cause.strerror or cause}{intact}. "
         "Free some space, or choose another file in a folder that you may write to"
     )
-
-
-def here() -> dict[str, Any]:
-    """Say when, with which Python and from which commit of the package a run is made."""
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"date": date, "python": platform.python_version(), "commit": _commit()}
-
-
-def processor() -> str:
-    """Name the processor as Linux does, or by its architecture."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _commit() -> str | None:
-    """Name the clone's commit, "+ changes" if the package was edited since.
-
-    Where there is no clone or no git, as on a machine that got a copy of the files, it is what the
-    variable MUON_LAB_COMMIT says, or None.
-    """
-    package, told = Path(__file__).parents[1], os.environ.get("MUON_LAB_COMMIT")
-    if not (package.parent / ".git").exists():
-        return told
-    try:
-        ask = partial(subprocess.run, cwd=package, capture_output=True, text=True, check=True)
-        commit = ask(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
-        edited = ask(["git", "status", "--porcelain", "--untracked-files=no", "."]).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return told
-    return commit + " + changes" * bool(edited)
