@@ -21,7 +21,8 @@ def qk_clip_(model: nn.Module, tau: float = 100.0) -> dict[str, Tensor]:
 
     A head with γ < 1 had a largest logit of τ/γ; on the same inputs it is now τ. Call it after
     the optimizer's step, on every rank: under torch.distributed the maxima of all ranks count.
-    Raises ValueError for a model without such layers, RuntimeError before a forward.
+    Before any weight is touched it raises ValueError for a model without such layers,
+    RuntimeError for a layer without a forward, FloatingPointError for maxima of NaN or Inf.
 
     >>> from muon_lab.model.gpt import GPT, GPTConfig
     >>> model = GPT(GPTConfig(layers=1, width=32, heads=2, context=8))
@@ -29,13 +30,15 @@ def qk_clip_(model: nn.Module, tau: float = 100.0) -> dict[str, Tensor]:
     >>> qk_clip_(model, tau=100.0)
     {'blocks.0.attention': tensor([1., 1.])}
     """
-    layers = _clippable(model)
-    reduce_max_logits_(layers)
+    layers = _clippable(model, tau)
+    _agree_on_maxima(layers)
     return {name: layer.clip_qk_(tau) for name, layer in layers.items()}
 
 
-def _clippable(model: nn.Module) -> dict[str, nn.Module]:
-    """Find the layers that can be clipped, by their two members."""
+def _clippable(model: nn.Module, tau: float) -> dict[str, nn.Module]:
+    """Find the layers that can be clipped, by their two members; refuse what cannot be clipped."""
+    if isinstance(tau, bool) or not isinstance(tau, int | float) or not tau > 0:
+        raise ValueError(f"tau must be a positive logit, for example 100.0; got {tau!r}")
     layers = {
         name: module
         for name, module in model.named_modules()
@@ -44,31 +47,44 @@ def _clippable(model: nn.Module) -> dict[str, nn.Module]:
     if not layers:
         raise ValueError(
             "no module of this model has both max_logits and clip_qk_(tau), so there is nothing to "
-            "clip; muon_lab.model.attention's classes have them."
+            "clip; the classes of muon_lab.model.attention have them"
+        )
+    normed = [name for name, layer in layers.items() if getattr(layer, "qk_norm", False)]
+    if normed:
+        raise ValueError(
+            f"QK-Clip has no effect in {', '.join(normed)}: with qk_norm=True the logits ignore "
+            "the scale of the query and key weights. Use Muon there, or drop qk_norm"
         )
     return layers
 
 
-def reduce_max_logits_(layers: dict[str, nn.Module]) -> None:
-    """Give every rank the largest maxima of all ranks, in one message of layers · heads numbers.
-
-    Raises RuntimeError, naming the layers, if one has seen no forward since the last clip: before
-    any weight is touched.
-    """
-    waiting = [name for name, layer in layers.items() if layer.max_logits is None]
-    if waiting:
+def _agree_on_maxima(layers: dict[str, nn.Module]) -> None:
+    """Give every rank the largest maxima of all ranks; refuse, on every rank, what one lacks."""
+    missing = [name for name, layer in layers.items() if layer.max_logits is None]
+    maxima = [layer.max_logits for name, layer in layers.items() if name not in missing]
+    wrong = bool(maxima) and not torch.cat(maxima).isfinite().all().item()
+    distributed = dist.is_available() and dist.is_initialized()
+    if distributed:
+        device = next(next(iter(layers.values())).parameters()).device
+        flags = torch.tensor([bool(missing), wrong], dtype=torch.uint8, device=device)
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        missing, wrong = missing or ["another rank"] * flags[0].item(), flags[1].item()
+    if missing:
         raise RuntimeError(
-            f"no logits were recorded since the last clip in {', '.join(waiting)}: run a forward "
-            "with record_max_logits(True) before each clip."
+            f"no logits were recorded since the last clip in {', '.join(missing)}: run a forward "
+            "in training mode, with gradients and record_max_logits(True), before each clip"
         )
-    if not (dist.is_available() and dist.is_initialized()):
-        return
-    maxima = [layer.max_logits for layer in layers.values()]
-    together = torch.cat(maxima)  # (layers · heads,)
-    dist.all_reduce(together, op=dist.ReduceOp.MAX)
-    parts = together.split([len(each) for each in maxima])
-    for layer, largest in zip(layers.values(), parts, strict=True):
-        layer.max_logits = largest
+    if wrong:
+        raise FloatingPointError(
+            "a largest logit is NaN or Inf, which scaling weights cannot repair: skip this step, "
+            "or go back to a checkpoint and lower lr"
+        )
+    if distributed:
+        together = torch.cat(maxima)  # (layers · heads,)
+        dist.all_reduce(together, op=dist.ReduceOp.MAX)
+        parts = together.split([len(each) for each in maxima])
+        for layer, largest in zip(layers.values(), parts, strict=True):
+            layer.max_logits = largest
 
 
 class MuonClip(Muon):
@@ -77,11 +93,11 @@ class MuonClip(Muon):
     Takes the model itself, since the clip works on layers and not on parameters. ``params`` may
     give parameter groups; by default they are ``split_parameters(model)``. All other options are
     Muon's. After each step ``gammas`` and ``max_logits`` hold each layer's (heads,) by name: what
-    the clip did, and the logits that made it (of the forwards since the last step, all ranks).
+    the clip did, and the logits that it was computed from (of the forwards since the last step, on
+    all ranks). Only forwards in training mode with gradients enabled count.
 
-    The model must record its maxima in training forwards, as a new GPT does; forwards that must
-    not count (validation) belong under ``model.without_max_logits()``. A model with ``qk_norm``
-    is refused.
+    ``step`` raises, before any weight moves, as `qk_clip_` does. The model must record its maxima,
+    as a new GPT does; one with ``qk_norm`` is refused.
     """
 
     def __init__(
@@ -95,14 +111,7 @@ class MuonClip(Muon):
         **options,
     ) -> None:
         """Collect the model's parameter groups; see the class."""
-        if not tau > 0:
-            raise ValueError(f"tau must be a positive logit, for instance 100.0; got {tau}.")
-        normed = [n for n, m in _clippable(model).items() if getattr(m, "qk_norm", False)]
-        if normed:
-            raise ValueError(
-                f"MuonClip cannot clip {', '.join(normed)}: with qk_norm=True the logits ignore "
-                "the scale of the query and key weights. Use Muon there, or drop qk_norm."
-            )
+        _clippable(model, tau)
         groups = split_parameters(model) if params is None else params
         super().__init__(groups, lr=lr, adjust_lr_fn=adjust_lr_fn, **options)
         self.model, self.tau = model, tau
@@ -117,10 +126,16 @@ class MuonClip(Muon):
     @torch.no_grad()
     def step(self, closure: Callable | None = None):
         """Update every parameter, then clip; return the closure's loss."""
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
+        layers = _clippable(self.model, self.tau)
+        recorded = any(layer.max_logits is not None for layer in layers.values())
+        if recorded or any(float(group["lr"]) for group in self.param_groups):
+            _agree_on_maxima(layers)
+        else:  # a step at lr 0 moves nothing: torch.distributed.checkpoint makes the state by one
+            layers = {}
         # torch wraps each class's step to run hooks; Muon's bare one keeps them from running twice.
-        loss = inspect.unwrap(Muon.step)(self, closure)
-        layers = _clippable(self.model)
-        reduce_max_logits_(layers)
+        inspect.unwrap(Muon.step)(self)
         self.max_logits = {name: layer.max_logits for name, layer in layers.items()}
         self.gammas = {name: layer.clip_qk_(self.tau) for name, layer in layers.items()}
         return loss

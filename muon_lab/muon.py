@@ -272,6 +272,11 @@ def _stacks(
 
 def _orthogonalize(stack: Tensor, group: dict) -> Tensor:
     """Orthogonalize parameters (k, *shape), each as the matrices that its group says it is."""
+    if hasattr(stack, "device_mesh"):  # FSDP2's shards: gather, and keep the same shard of the update
+        whole = _orthogonalize(stack.full_tensor(), group)
+        return type(stack).from_local(whole, stack.device_mesh).redistribute(
+            placements=stack.placements
+        )  # the same on every rank, so nothing is sent
     shape = matrix_shape(stack.shape[1:], group["kernels"], group["heads"])
     matrices = stack.reshape(-1, *shape[-2:])
     dtype = group["ns_dtype"] or _fast_dtype(stack.device)

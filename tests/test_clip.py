@@ -9,6 +9,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import fully_shard
 
 from muon_lab.clip import MuonClip, qk_clip_
 from muon_lab.model.gpt import GPT, GPTConfig
@@ -154,13 +159,145 @@ def test_qk_norm_and_models_without_logits_are_refused_with_the_reason():
     with pytest.raises(ValueError, match="logits ignore the scale"):
         MuonClip(normed)
     normed(tokens())
-    with pytest.raises(ValueError, match="norms undo any scale"):
+    with pytest.raises(ValueError, match="logits ignore the scale"):
         qk_clip_(normed)
     with pytest.raises(ValueError, match="nothing to clip"):
         qk_clip_(nn.Linear(2, 2))
-    for tau in (0.0, -5.0):
+    for tau in (0.0, -5.0, "100", None, float("nan")):
         with pytest.raises(ValueError, match="tau must be a positive logit"):
             MuonClip(small(), tau=tau)
+
+
+def train_one(model, optimizer, seed=0):
+    """Take one step; return the weights after it."""
+    optimizer.zero_grad()
+    model(tokens(seed), tokens(seed + 1))[1].backward()
+    optimizer.step()
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def assert_equal_weights(ours, theirs):
+    for p, q in zip(ours, theirs, strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_validation_between_steps_changes_no_weight(kind):
+    ends = []
+    for validated in (False, True):
+        model = small(kind)
+        optimizer = MuonClip(model, lr=0.05, tau=0.5)
+        train_one(model, optimizer)
+        if validated:
+            loud = tokens(99, batch=32)
+            with torch.no_grad():
+                model(loud)
+            model.eval()
+            model(loud)
+            model.train()
+            model.generate(loud[:, :4], 3)
+            assert model.max_logits() is None
+        ends.append(train_one(model, optimizer, seed=1))
+    assert_equal_weights(*ends)
+
+
+@pytest.mark.parametrize("zeroed_after_forward", [False, True])
+def test_a_step_that_was_skipped_leaves_nothing_behind(zeroed_after_forward):
+    ends = []
+    for overflow in (False, True):
+        model = small()
+        optimizer = MuonClip(model, lr=0.05, tau=0.5)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+        if overflow:
+            # An overflow of the forward, NaN in every logit, and one of the backward alone.
+            for factor in (float("inf"), 1.0):
+                kept = model.embedding.weight.detach().clone()
+                model.embedding.weight.data.mul_(factor)
+                scaler.scale(model(tokens(9), tokens(8))[1] * float("inf")).backward()
+                model.embedding.weight.data.copy_(kept)
+                scaler.step(optimizer)
+                scaler.update()
+                if not zeroed_after_forward:
+                    optimizer.zero_grad()
+        loss = model(tokens(), tokens(1))[1]
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        ends.append([*(p.detach().clone() for p in model.parameters()),
+                     *optimizer.max_logits.values()])  # fmt: skip
+    assert_equal_weights(*ends)
+
+
+def test_two_forwards_of_one_gradient_and_two_gradients_of_one_step_all_count():
+    model = small()
+    optimizer = MuonClip(model, lr=0.05, tau=0.5)
+    maxima = []
+    for seed in range(3):
+        model(tokens(seed), tokens(seed))
+        maxima.append(model.max_logits())
+        model.forget_max_logits()
+    first, second = (model(tokens(seed), tokens(seed))[1] for seed in (0, 1))
+    (first + second).backward()
+    model(tokens(2), tokens(2))[1].backward()
+    assert torch.equal(model.max_logits(), torch.stack(maxima).amax(0))
+    optimizer.step()
+
+
+def test_a_step_that_is_refused_moves_no_weight():
+    model = small()
+    optimizer = MuonClip(model, lr=0.05, tau=0.5)
+    before = [p.detach().clone() for p in model.parameters()]
+    model(tokens(), tokens(1))[1].backward()
+    model.forget_max_logits()
+    with pytest.raises(RuntimeError, match=r"blocks\.0\.attention"):
+        optimizer.step()
+    model(tokens(), tokens(1))[1].backward()
+    model.blocks[1].attention.max_logits = torch.tensor([1.0, float("nan"), 1.0, 1.0])
+    for refused in (optimizer.step, lambda: qk_clip_(model, 0.5)):
+        with pytest.raises(FloatingPointError, match="NaN or Inf"):
+            refused()
+    assert_equal_weights(before, model.parameters())
+
+
+def test_a_closure_is_run_before_the_maxima_are_asked_for():
+    model = small()
+    optimizer = MuonClip(model, lr=0.05)
+
+    def closure():
+        loss = model(tokens(), tokens(1))[1]
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() > 0
+
+
+def test_recording_does_not_outlive_a_transform():
+    model = small()
+    weights = dict(model.named_parameters())
+
+    def loss(weights, row):
+        return torch.func.functional_call(model, weights, (row[None], row[None]))[1]
+
+    torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, tokens())
+    assert model.max_logits() is None
+    model(tokens())
+    assert model.max_logits().isfinite().all()
+
+
+def test_torchs_distributed_checkpoint_takes_the_state_there_and_back():
+    ends = []
+    for resumed in (False, True):
+        model = small()
+        optimizer = MuonClip(model, lr=0.05, tau=0.5)
+        train_one(model, optimizer)
+        if resumed:
+            saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer))
+            fresh = MuonClip(model, lr=0.1, tau=0.5)
+            set_optimizer_state_dict(model, fresh, saved)
+            optimizer = fresh
+        assert {group["lr"] for group in optimizer.param_groups} == {0.05}
+        ends.append(train_one(model, optimizer, seed=1))
+    assert_equal_weights(*ends)
 
 
 class Foreign(nn.Module):
@@ -213,3 +350,37 @@ def test_two_processes_agree_on_the_largest_maxima(tmp_path):
     torch.testing.assert_close(gamma_0, 1 / torch.maximum(own_0, own_1).clamp(min=1))
     for ours, theirs in zip(weights_0, weights_1, strict=True):
         assert torch.equal(ours, theirs)
+
+
+def train_sharded(rank, world, address, results):
+    """Run in its own process: three steps under FSDP2, each rank with its half of every batch."""
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
+    for kind in KINDS:
+        model = small(kind)
+        for block in model.blocks:
+            fully_shard(block)
+        fully_shard(model)
+        optimizer = MuonClip(model, lr=0.05, tau=0.5, ns_dtype=torch.float64)
+        for seed in range(3):
+            optimizer.zero_grad()
+            half = slice(2 * rank, 2 * rank + 2)
+            model(tokens(seed)[half], tokens(seed + 1)[half])[1].backward()
+            optimizer.step()
+        weights = [p.full_tensor() for p in model.parameters()]
+        if rank == 0:
+            torch.save(weights, f"{results}/{kind}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_under_fsdp2_two_processes_train_and_clip_as_one(tmp_path):
+    mp.spawn(train_sharded, (2, f"file://{tmp_path}/meeting", str(tmp_path)), nprocs=2)
+    for kind in KINDS:
+        model = small(kind)
+        optimizer = MuonClip(model, lr=0.05, tau=0.5, ns_dtype=torch.float64)
+        for seed in range(3):
+            train_one(model, optimizer, seed)
+        assert (optimizer.gammas[NAMES[0]] < 1).any()
+        sharded = torch.load(tmp_path / f"{kind}.pt", weights_only=True)
+        for ours, theirs in zip(model.parameters(), sharded, strict=True):
+            torch.testing.assert_close(theirs, ours.detach(), rtol=0, atol=1e-9)

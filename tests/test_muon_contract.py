@@ -408,22 +408,25 @@ def test_sparse_gradients_are_refused():
 
 
 @pytest.mark.parametrize("rate", [0.05, torch.tensor(0.05)], ids=["number", "tensor"])
-def test_a_compiled_step_is_one_graph_and_is_not_compiled_again_when_lr_moves(rate):
+@pytest.mark.parametrize("with_adamw", [False, True])
+def test_a_compiled_step_is_one_graph_and_is_not_compiled_again_when_lr_moves(rate, with_adamw):
     torch._dynamo.reset()
     ends = []
     counter = CompileCounterWithBackend("eager")
     for compiled in (False, True):
         model, loss = model_and_loss()
-        optimizer = Muon(split_parameters(model), lr=copy.deepcopy(rate))
+        groups = split_parameters(model.double())[: 1 + with_adamw]
+        optimizer = Muon(groups, lr=copy.deepcopy(rate), ns_dtype=torch.float64)
         scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.5, total_iters=9)
         step = torch.compile(optimizer.step, backend=counter) if compiled else optimizer.step
         for _ in range(6):
-            optimizer.zero_grad()
+            model.zero_grad()
             loss().backward()
             step()
             scheduler.step()
         ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    assert_close(ends[0], ends[1], atol=1e-6)
+    # Compiled, torch's AdamW corrects its bias in float32.
+    assert_close(ends[0], ends[1], atol=1e-5 if with_adamw else 1e-12)
     # A number is taken for a constant until it first moves; a tensor never is.
     assert counter.frame_count == (1 if isinstance(rate, torch.Tensor) else 2)
 

@@ -4,11 +4,13 @@ Both classes map x (B, T, width) to (B, T, width) and share one interface:
 
 ``max_logits``
     (heads,), the largest logit q·k·scale of each head over the batch and all causal pairs since
-    the last clip, or None before a forward. A maximum, not an absolute value. It belongs to the
-    weights that made it: no part of a state_dict, and forgotten when one is loaded.
+    the last clip, or None before a forward. A maximum, not an absolute value. Only forwards in
+    training mode with gradients enabled count, and they are forgotten together with their
+    gradients: when a step is skipped and its gradients are set to None, so are its maxima. It is
+    no part of a state_dict, and loading one forgets it.
 ``records_max_logits``
-    True by default. Set it to False (evaluation, sampling, a run without the clip) and forwards
-    leave ``max_logits`` alone and may use the fused kernel, which never forms the logits.
+    True by default. Without it, as in evaluation, forwards use the fused kernel, which never forms
+    the logits.
 ``clip_qk_(tau, alpha)``
     scales the rows of a head's own projections so that its largest logit becomes τ.
 ``cache_bytes_per_token(dtype)``
@@ -25,6 +27,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 
 def rope(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
@@ -152,7 +155,7 @@ class _Attention(nn.Module):
         check_heads(width, heads)
         self.width, self.heads = width, heads
         self.records_max_logits = True
-        self.max_logits: Tensor | None = None
+        self.max_logits = None
 
     @property
     def scale(self) -> float:
@@ -160,19 +163,45 @@ class _Attention(nn.Module):
         return self.logit_width**-0.5
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Mix v by the causal softmax of q·k·scale; remember each head's maximum if asked to.
+        """Mix v by the causal softmax of q·k·scale; in training, record each head's maximum.
 
-        Without maxima by the fused kernel; with them by FlexAttention on CUDA, else explicitly.
-        Returns (B, T, heads·Dv).
+        Without maxima by the fused kernel; with them by FlexAttention on CUDA, and elsewhere
+        explicitly. Returns (B, T, heads·Dv).
         """
-        if not self.records_max_logits:
+        training = self.training and torch.is_grad_enabled()
+        # Inside vmap or grad a maximum belongs to the transform, and must not outlive it.
+        if not (self.records_max_logits and training) or is_functorch_wrapped_tensor(q):
             out = fused_attention(q, k, v, self.scale)  # (B, heads, T, Dv)
         else:
             with_maxima = flex_attention_with_maxima if _flex_can_run(q, v) else explicit_attention
             out, maxima = with_maxima(q, k, v, self.scale)  # (B, heads, T, Dv), (heads,)
-            seen = self.max_logits
-            self.max_logits = maxima if seen is None else torch.maximum(seen, maxima)
+            self._pending = _larger(self._pending, maxima)
         return out.transpose(1, 2).flatten(2)  # (B, T, heads·Dv)
+
+    @property
+    def max_logits(self) -> Tensor | None:
+        """The largest logit of each head, (heads,); see this module's docstring."""
+        return _larger(self._in_gradient, self._pending)
+
+    @max_logits.setter
+    def max_logits(self, largest: Tensor | None) -> None:
+        self._in_gradient, self._pending = largest, None
+
+    def _watch_gradient(self) -> None:
+        """Have the maxima of a forward follow its gradient: added to others, or the first again."""
+        weight = self.query_weight
+
+        def arrived(gradient: Tensor) -> None:  # before it is added to weight.grad
+            if self._pending is not None:
+                before = None if weight.grad is None else self._in_gradient
+                self.max_logits = _larger(before, self._pending)
+
+        weight.register_hook(arrived)
+
+    def __setstate__(self, state: dict) -> None:
+        """Restore a copy, whose weight has no hook yet."""
+        super().__setstate__(state)
+        self._watch_gradient()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, T, width) to (B, T, width)."""
@@ -185,33 +214,46 @@ class _Attention(nn.Module):
         self.max_logits = None
 
     def _gamma(self, tau: float, alpha: float) -> Tensor:
-        """Return γ = min(1, τ / S_max) for each head, and begin a new maximum.
+        """Return γ = min(1, τ / S_max) for each head, and forget the maxima.
 
         Kimi K2's report, arXiv 2507.20534, Algorithm 1. A head whose maximum is at most τ, also a
         negative one, gets exactly 1, which leaves its weights bit-identical.
         """
         if not tau > 0:
-            raise ValueError(f"tau must be a positive logit, for instance 100.0; got {tau}.")
+            raise ValueError(f"tau must be a positive logit, for example 100.0; got {tau}.")
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha is the query's share of γ, from 0 to 1; got {alpha}.")
-        if self.max_logits is None:
+        largest = self.max_logits
+        if largest is None:
             raise RuntimeError(
-                "clip_qk_ needs the logits of a forward: run the model once with "
-                "records_max_logits=True before each clip."
+                "clip_qk_ needs the logits of a forward: run the model in training mode, with "
+                "gradients and records_max_logits=True, before each clip."
             )
-        largest, self.max_logits = self.max_logits, None
+        self.max_logits = None
         if not largest.isfinite().all():
             raise FloatingPointError(
-                f"the largest logits are not finite: {largest.tolist()}. "
-                "No scale of the weights mends that; go back to a checkpoint and lower lr."
+                f"the largest logits are not finite: {largest.tolist()}. Scaling weights cannot "
+                "repair that: go back to a checkpoint and lower lr."
             )
         return torch.where(largest > tau, tau / largest, torch.ones_like(largest))
 
 
+def _larger(seen: Tensor | None, new: Tensor | None) -> Tensor | None:
+    """Return the larger maxima; NaN or Inf seen before gives way to what is new."""
+    if seen is None or new is None:
+        return new if seen is None else seen
+    return torch.where(seen.isfinite(), torch.maximum(seen, new), new)
+
+
 def _scale_heads_(projection: nn.Linear, factor: Tensor) -> None:
     """Multiply head h's block of rows in a (heads·d, in) weight by factor[h], in place."""
-    by_head = projection.weight.view(len(factor), -1, projection.in_features)  # (heads, d, in)
-    by_head.mul_(factor.to(by_head.device)[:, None, None])
+    weight = projection.weight
+    by_row = factor.to(weight.device).repeat_interleave(len(weight) // len(factor))[:, None]
+    if hasattr(weight, "device_mesh"):  # FSDP2's shards: each rank scales the rows that it holds
+        from torch.distributed.tensor import DTensor
+
+        by_row = DTensor.from_local(by_row, weight.device_mesh)  # the same on every rank
+    weight.mul_(by_row)
 
 
 class MultiHeadAttention(_Attention):
@@ -236,6 +278,7 @@ class MultiHeadAttention(_Attention):
         self.head_width = width // heads
         shared = self.kv_heads * self.head_width
         self.query = nn.Linear(width, width, bias=False)
+        self._watch_gradient()
         self.key = nn.Linear(width, shared, bias=False)
         self.value = nn.Linear(width, shared, bias=False)
         self.output = nn.Linear(width, width, bias=False)
@@ -244,6 +287,11 @@ class MultiHeadAttention(_Attention):
         if qk_norm:
             self.query_norm = nn.RMSNorm(self.head_width)
             self.key_norm = nn.RMSNorm(self.head_width)
+
+    @property
+    def query_weight(self) -> Tensor:
+        """A weight that gets a gradient from every logit."""
+        return self.query.weight
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return q (B, heads, T, d), k and v (B, kv_heads, T, d); q and k are ready to multiply."""
@@ -323,6 +371,7 @@ class MultiHeadLatentAttention(_Attention):
         self.query_down = nn.Linear(width, self.query_latent, bias=False)
         self.query_norm = nn.RMSNorm(self.query_latent)
         self.query_content = nn.Linear(self.query_latent, width, bias=False)
+        self._watch_gradient()
         self.query_rotary = nn.Linear(self.query_latent, heads * self.rotary_width, bias=False)
         self.kv_down = nn.Linear(width, self.kv_latent, bias=False)
         self.kv_norm = nn.RMSNorm(self.kv_latent)
@@ -339,6 +388,11 @@ class MultiHeadLatentAttention(_Attention):
             raise ValueError(
                 f"RoPE turns pairs, so rotary_width must be even; got {self.rotary_width}."
             )
+
+    @property
+    def query_weight(self) -> Tensor:
+        """A weight that gets a gradient from every logit."""
+        return self.query_content.weight
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return q and k (B, heads, T, d + r), the content part first, and v (B, heads, T, d)."""

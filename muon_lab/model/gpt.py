@@ -4,8 +4,6 @@ Tokens are bytes, so the vocabulary is 256 and there is no tokenizer to explain.
 before each part, positions are RoPE inside attention, and no layer has a bias.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Literal, get_args
@@ -172,13 +170,28 @@ class GPT(nn.Module):
     def forward(
         self, tokens: Tensor, targets: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return next-byte logits (B, T, vocab) and, with targets (B, T), the mean loss in nats."""
+        """Return next-byte logits (B, T, vocab) and, with targets (B, T), the mean loss in nats.
+
+        Raises TypeError for tokens that are no integers, ValueError for more than ``context`` of
+        them, and on a CPU for one outside the vocabulary.
+        """
+        if tokens.dtype not in (torch.int64, torch.int32) or tokens.ndim != 2:
+            raise TypeError(
+                "tokens must be int64 or int32 of shape (B, T); got "
+                f"{tokens.dtype} of shape {tuple(tokens.shape)}. Use tokens.long()"
+            )
         if tokens.shape[1] > self.config.context:
             raise ValueError(
                 f"{tokens.shape[1]} tokens exceed the context of {self.config.context}; "
-                "pass the last ones, tokens[:, -context:]."
+                "pass the last ones, tokens[:, -context:]"
             )
-        x = self.embedding(tokens)  # (B, T, width)
+        try:
+            x = self.embedding(tokens)  # (B, T, width)
+        except IndexError:
+            low, high = tokens.min().item(), tokens.max().item()
+            raise ValueError(
+                f"tokens must lie in [0, {self.config.vocab}); got {low} to {high}"
+            ) from None
         for block in self.blocks:
             x = block(x)  # (B, T, width)
         logits = self.head(self.final_norm(x))  # (B, T, vocab)
@@ -210,11 +223,10 @@ class GPT(nn.Module):
             raise ValueError(
                 f"temperature must be ≥ 0 and top_k ≥ 1 or None; got {temperature}, {top_k}."
             )
-        with self.without_max_logits():
-            for _ in range(count):
-                logits = self(tokens[:, -self.config.context :])[0][:, -1]  # (B, vocab)
-                following = _sample(logits, temperature, top_k, generator)  # (B, 1)
-                tokens = torch.cat((tokens, following), dim=1)  # (B, T + 1)
+        for _ in range(count):
+            logits = self(tokens[:, -self.config.context :])[0][:, -1]  # (B, vocab)
+            following = _sample(logits, temperature, top_k, generator)  # (B, 1)
+            tokens = torch.cat((tokens, following), dim=1)  # (B, T + 1)
         return tokens
 
     @property
@@ -229,17 +241,6 @@ class GPT(nn.Module):
         """
         for attention in self.attentions:
             attention.records_max_logits = on
-
-    @contextmanager
-    def without_max_logits(self) -> Iterator[None]:
-        """Run the enclosed forwards (evaluation, sampling) without recording maxima."""
-        before = [attention.records_max_logits for attention in self.attentions]
-        self.record_max_logits(False)
-        try:
-            yield
-        finally:
-            for attention, on in zip(self.attentions, before, strict=True):
-                attention.records_max_logits = on
 
     def max_logits(self) -> Tensor | None:
         """Return the maxima since the last clip, (layers, heads), or None before a forward."""

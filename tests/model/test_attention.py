@@ -371,7 +371,7 @@ def test_cache_bytes_count_what_a_decoder_must_keep():
 @pytest.mark.parametrize("kind", KINDS)
 def test_clip_before_a_forward_says_what_to_do(kind):
     layer = KINDS[kind]()
-    with pytest.raises(RuntimeError, match="run the model once with records_max_logits=True"):
+    with pytest.raises(RuntimeError, match="run the model in training mode"):
         layer.clip_qk_(10.0)
 
 

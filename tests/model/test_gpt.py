@@ -131,28 +131,38 @@ def test_bad_sampling_options_and_too_long_inputs_are_refused():
         model(tokens(length=17))
 
 
-def test_recording_can_be_switched_off_and_sampling_never_records():
+def test_only_training_forwards_record_and_recording_can_be_switched_off():
     model = small()
     assert model.max_logits() is None
     model(tokens())
     seen = model.max_logits()
     assert seen.shape == (2, 4)
     model.generate(tokens(), 3)
-    with model.without_max_logits():
+    with torch.no_grad():
         model(tokens() * 0)
+    model.eval()
+    model(tokens() * 0)
+    model.train()
     assert torch.equal(model.max_logits(), seen)
-    assert all(attention.records_max_logits for attention in model.attentions)
     model.forget_max_logits()
     model.record_max_logits(False)
     model(tokens())
     assert model.max_logits() is None
 
 
-def test_a_failing_validation_gives_recording_back():
-    model = small()
-    with pytest.raises(ValueError), model.without_max_logits():
-        model(tokens(length=17))
-    assert all(attention.records_max_logits for attention in model.attentions)
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        (torch.rand(2, 8), TypeError, "float32"),
+        (torch.zeros(8, dtype=torch.long), TypeError, r"\(8,\)"),
+        (torch.zeros(2, 8, dtype=torch.uint8), TypeError, r"uint8.*tokens\.long\(\)"),
+        (torch.full((2, 8), 256), ValueError, r"\[0, 256\); got 256 to 256"),
+        (torch.full((2, 8), -1), ValueError, "got -1 to -1"),
+    ],
+)
+def test_tokens_that_are_no_bytes_are_refused(wrong, error, words):
+    with pytest.raises(error, match=words):
+        small()(wrong)
 
 
 def test_bf16_weights_train_and_sample():
