@@ -8,7 +8,7 @@ import torch
 
 from muon_lab import doctor
 from muon_lab.model.gpt import GPT, GPTConfig
-from muon_lab.training.presets import PRESETS
+from muon_lab.training.config import PRESETS
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ their ratios travel better.
 
 import argparse
 import statistics
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from muon_lab.muon import Muon, split_parameters
 from muon_lab.orthogonalize import newton_schulz, newton_schulz_fast
 from muon_lab.polynomials import JORDAN
 from muon_lab.training.config import TrainConfig
-from muon_lab.training.device import now
+from muon_lab.training.costs import interleave
 
 OURS, PEER, LOOP = "Muon, here", "torch.optim.Muon", "Muon, a loop"
 ALONE, ALONE_PEER = "its Newton–Schulz alone", "torch's Newton–Schulz"
@@ -32,7 +31,6 @@ CASES = {
     "gpu": "The gpu preset",
     "gpu-124m": "The gpu-124m preset, which is GPT-2 small",
 }
-FLOOR = 3  # rounds, however long they take
 
 
 @dataclass(frozen=True)
@@ -88,26 +86,6 @@ class Timing:
             share = self.ratio(name, TRAIN)
             lines.append(f"{name:23}{1e3 * self.median(name):>9.1f} ms{speed_up:>16}{share:>15.1%}")
         return "\n".join(lines)
-
-
-def interleave(
-    contenders: dict[str, Callable[[], object]], seconds: float, device: str = "cpu"
-) -> dict[str, list[float]]:
-    """Let contenders take turns until the time is spent, at least 3 rounds; time each turn.
-
-    A round before the first is not counted: it allocates and compiles.
-    """
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    end, rounds = None, -1
-    while rounds < FLOOR or time.perf_counter() < end:
-        for name, run in contenders.items():
-            began = now(device)
-            run()
-            if end is not None:
-                taken[name].append(now(device) - began)
-        rounds += 1
-        end = end or time.perf_counter() + seconds
-    return taken
 
 
 def plain_loop(params: Sequence[Tensor]) -> Callable[[], object]:

@@ -1,8 +1,68 @@
-"""Run ``python -m muon_lab.training``."""
+"""Run ``python -m muon_lab.training``: train what a command line asks for, and save the runs."""
 
+import shlex
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from muon_lab.training.loop import main
+from muon_lab.runs.record import check_writable
+from muon_lab.training.config import TrainConfig, parse
+from muon_lab.training.loop import train
+from muon_lab.training.provenance import file_name, summary
+
+# What ends one run in a sentence; the next one still starts.
+RUN_ERRORS = (ValueError, FloatingPointError, OSError, MemoryError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    configs, given = parse(arguments)
+    options = ("checkpoint", "checkpoint_every", "resume", "corpus")
+    options = {name: getattr(given, name) for name in options}
+    failed = False
+    for config in configs:
+        try:
+            path = given.save and run_path(config, given.save, len(configs) > 1)
+            if path:
+                check_run_file(path, given.resume)
+            run = train(config, **options)
+            print(summary(run))
+            if path:
+                print("saved", run.save(path))
+        except KeyboardInterrupt as stop:
+            said = f"interrupted {stop}".strip() + f"\n{resume_hint(given.checkpoint, arguments)}"
+            print(said, file=sys.stderr)
+            return getattr(stop, "status", 130)
+        except RUN_ERRORS as error:
+            failed = True
+            print(f"{config.command()}\n  stopped: {error}", file=sys.stderr)
+    return int(failed)
+
+
+def run_path(config: TrainConfig, path: Path, several: bool) -> Path:
+    """Return where a run is saved: ``path`` itself, or a file in it if that is a folder."""
+    return path if path.suffix == ".json" and not several else path / file_name(config)
+
+
+def check_run_file(path: Path, resume: bool) -> None:
+    """Refuse before the training a run file that cannot be written, or that holds another run."""
+    if path.is_file() and not resume:
+        raise ValueError(
+            f"run file {path.name} exists already: choose another --save, or delete it"
+        )
+    check_writable(path)
+
+
+def resume_hint(checkpoint: Path | None, arguments: Sequence[str] | None) -> str:
+    """Write the command with which an interrupted run continues, or say why there is none."""
+    if checkpoint is None:
+        return "nothing of it is kept: with --checkpoint FILE it could continue"
+    if not checkpoint.is_file():
+        return "it has not saved a step: start again"
+    words = sys.orig_argv if arguments is None else ["python", "-m", "muon_lab.training"]
+    words = [*words, *(arguments or ())]
+    return "continue with: " + shlex.join(words + ["--resume"] * ("--resume" not in words))
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,8 +1,8 @@
 """Bytes to train on: the installed standard library's source, or text that the user names.
 
-``python -m muon_lab.training.data FOLDER`` copies that source, for another machine to train on.
-Whole files are held out for validation, chosen by a hash of their path inside the corpus, so that
-the same files are held out on every machine and adding a file moves no other.
+``python -m muon_lab.training.data FOLDER`` copies that source, for a different machine to train on.
+Whole files are held out for validation, chosen by a hash of their path inside the corpus: the same
+ones on every machine, and adding a file moves no other file.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-# Left out of the standard library: tests (long tables of inputs, absent from some systems' Python),
-# what pip installed, and IDLE (an application, absent from some systems too).
-LEFT_OUT = {"test", "tests", "site-packages", "dist-packages", "idlelib"}
-# Written anew for each build, with its paths: they would give each machine another hash.
-OF_THE_BUILD = ("_sysconfigdata", "config-")
+# Excluded from the standard library: tests (long tables of inputs, absent from some systems'
+# Python), what pip installed, and IDLE (an application, also absent from some systems).
+EXCLUDED_FOLDERS = {"test", "tests", "site-packages", "dist-packages", "idlelib"}
+# Each build writes these, with its own paths: they would give each machine a different hash.
+BUILD_FILES = ("_sysconfigdata", "config-")
 HELD_OUT = 10  # one file in this many is kept for validation
 
 
@@ -30,7 +30,7 @@ HELD_OUT = 10  # one file in this many is kept for validation
 class Corpus:
     """Hold a training and a validation text as uint8 tensors, with what identifies them.
 
-    ``sha256`` is the hash of both texts: two corpora with the same hash give the same batches.
+    ``sha256`` is the hash of both texts: corpora with the same hash give the same batches.
     """
 
     name: str
@@ -52,8 +52,8 @@ class Corpus:
 def load_corpus(path: str | Path | None = None) -> Corpus:
     """Load the standard library's source, or the text file or folder of text files at ``path``.
 
-    A folder's text files are taken whole, sorted by path, hidden and binary ones left out. A single
-    file's last tenth is the validation text.
+    A folder's text files are used whole, sorted by path, without hidden and binary ones. A single
+    file's last tenth is the validation text. Raises ValueError where there is no text.
 
     >>> corpus = load_corpus()
     >>> corpus.train.dtype, corpus.train_files > 4 * corpus.valid_files
@@ -62,11 +62,13 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
     if path is None:
         name, files = f"Python {platform.python_version()} standard library", _library_files()
     else:
-        name, files = Path(path).resolve().name, _files_at(Path(path))
+        name, files = Path(path).resolve().name, _files_at(path)
     if len(files) == 1:
         (text,) = files.values()
         if len(text) < HELD_OUT:
-            raise ValueError(f"{name!r} holds {len(text)} bytes: too short to hold a tenth out")
+            raise ValueError(
+                f"corpus {name!r} holds {len(text)} bytes: too short to hold out a tenth"
+            )
         cut = len(text) - len(text) // HELD_OUT
         return _corpus(name, [text[:cut]], [text[cut:]])
     held_out = _held_out(files)
@@ -88,14 +90,17 @@ def _library_files() -> dict[str, bytes]:
     return {
         name: paths[name].read_bytes()
         for name in sorted(paths)
-        if not LEFT_OUT & set(name.split("/")) and not name.startswith(OF_THE_BUILD)
+        if not EXCLUDED_FOLDERS & set(name.split("/")) and not name.startswith(BUILD_FILES)
     }
 
 
-def _files_at(path: Path) -> dict[str, bytes]:
-    works = "name a text file or a folder that holds some, or leave it out for Python's own source"
-    if not path.exists():
-        raise ValueError(f"no corpus at {str(path)!r}: there is no such file or folder; {works}")
+def _files_at(path: str | Path) -> dict[str, bytes]:
+    works = "name a text file or a folder of text files, or leave it out for Python's own source"
+    empty, path = not str(path), Path(path)  # Path("") is the current folder
+    if empty or not path.exists():
+        raise ValueError(
+            f"no corpus at {'' if empty else str(path)!r}: there is no such file or folder; {works}"
+        )
     if path.is_file():
         paths = {path.name: path}
     else:
@@ -112,7 +117,7 @@ def _files_at(path: Path) -> dict[str, bytes]:
 
 
 def _held_out(names: dict[str, bytes]) -> set[str]:
-    """Choose the validation files: one in ten by hash, and never none or all."""
+    """Choose the validation files: one in ten by hash, at least one and never all."""
     ranks = {name: int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) for name in names}
     chosen = {name for name, rank in ranks.items() if rank % HELD_OUT == 0}
     return chosen if 0 < len(chosen) < len(names) else {min(ranks, key=ranks.__getitem__)}
@@ -121,10 +126,11 @@ def _held_out(names: dict[str, bytes]) -> set[str]:
 def batches(
     text: Tensor, *, batch: int, context: int, seed: int, start: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (inputs, targets), both (batch, context) int64, for ever, by seed and number alone.
+    """Yield (inputs, targets), both (batch, context) int64, without end.
 
-    Batch number ``start`` of a fresh iterator is the one an older iterator would have given: every
-    optimizer sees the same batches at a seed, and an interrupted run goes on where it stopped.
+    Each batch depends only on the seed and its number, which starts at ``start``: every optimizer
+    sees the same batches with one seed, and an interrupted run continues where it stopped. Raises
+    ValueError, at once, for a text that is shorter than a context.
 
     >>> text = torch.arange(100, dtype=torch.uint8)
     >>> inputs, targets = next(batches(text, batch=2, context=8, seed=0))
@@ -154,9 +160,9 @@ def windows(text: Tensor, *, number: int, context: int) -> tuple[Tensor, Tensor]
 def _last_start(text: Tensor, context: int) -> int:
     if text.numel() <= context:
         raise ValueError(
-            f"a context of {context} needs at least {context + 1} bytes of text to train on and as "
-            f"many to validate on, and one of the two holds {text.numel()}: "
-            "name a longer text or a shorter context"
+            f"a context of {context} needs at least {context + 1} bytes of text for training and "
+            f"as many for validation, and one of the two has {text.numel()}: "
+            "choose a longer text or a shorter context"
         )
     return text.numel() - context - 1
 
@@ -167,9 +173,9 @@ def _cut(text: Tensor, starts: Tensor, context: int) -> tuple[Tensor, Tensor]:
 
 
 def xz_bits_per_byte(text: Tensor) -> float:
-    """Compress a text as ``xz -9`` does and return the bits it takes per byte of text.
+    """Compress a text as ``xz -9`` does and return the bits it needs per byte of text.
 
-    A yardstick: xz starts from nothing but may look back over the whole text.
+    It is a yardstick for a model: xz has seen no other text, but can look back over all of this.
 
     >>> xz_bits_per_byte(torch.zeros(100_000, dtype=torch.uint8)) < 0.05
     True
@@ -178,14 +184,14 @@ def xz_bits_per_byte(text: Tensor) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Copy the default corpus to a folder, which as ``--corpus`` has the same hash everywhere."""
+    """Copy the default corpus to a folder that, as ``--corpus``, has the same hash everywhere."""
     parser = argparse.ArgumentParser(
         prog="python -m muon_lab.training.data", description=main.__doc__
     )
-    parser.add_argument("folder", type=Path, help="a folder that is not there yet")
+    parser.add_argument("folder", type=Path, help="a folder that does not exist yet")
     folder = parser.parse_args(arguments).folder
     if folder.exists():
-        parser.error(f"{folder.name} is there already: its files would be of the corpus too")
+        parser.error(f"{folder.name} exists already: its files would become part of the corpus")
     for name, text in _library_files().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(text)

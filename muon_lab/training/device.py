@@ -1,37 +1,49 @@
-"""What a device is asked before a run: can it compile, and how much of a batch does it hold?"""
+"""What this machine offers a run: its devices, a compiler, a clock that waits for the device."""
 
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 
 import torch
 from torch import nn
 
-BACKEND = "inductor"  # torch.compile's own default
-
 
 def now(device: str) -> float:
-    """Read the clock once the device has done what it was given."""
+    """Read the clock, in seconds, when the device has finished what it was given."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
+def default_device() -> str:
+    """Return "cuda" if torch can use a GPU, and "cpu" otherwise."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def check_device(device: str) -> None:
-    """Raise ValueError for a device that torch does not know, or that this machine has not.
+    """Raise ValueError for a device that torch does not know or this machine does not have.
 
     >>> check_device("cpu")
     """
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises both
-        why = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"device {device!r} is not to be had here ({why}): take cpu, or cuda on a machine "
-            "with an NVIDIA GPU and a torch made for it"
+            f"device {device!r} is not available on this machine ({reason}): use cpu, or cuda on a "
+            "machine with an NVIDIA GPU and a torch built for it"
         ) from error
+
+
+def check_single_process() -> None:
+    """Raise ValueError under torchrun, where every process would train the same run."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        raise ValueError(
+            f"a run is trained by one process, and WORLD_SIZE asks for {processes}: start it "
+            "without torchrun, as python -m muon_lab.training"
+        )
 
 
 def has_compiler(device: str) -> bool:
@@ -44,40 +56,14 @@ def has_compiler(device: str) -> bool:
 
 
 def compiled(model: nn.Module, device: str) -> nn.Module:
-    """Return the same model with a compiled forward, for batches that are all of one shape.
+    """Return the model with a compiled forward, for batches of one shape; the weights are shared.
 
-    The weights are shared. Raises ValueError where the compiler is missing that this takes.
+    Raises ValueError if the compiler that this needs is missing.
     """
-    if BACKEND == "inductor" and not has_compiler(device):
+    if not has_compiler(device):
         raise ValueError(
             "compile=True needs a C++ compiler (for CUDA a C compiler), and none was found: "
             "install g++ or clang, name one in the variable CXX (CC), or leave compile out"
         )
-    torch.compiler.reset()  # else the code of earlier models in this process counts against a limit
-    return torch.compile(model, backend=BACKEND, dynamic=False)
-
-
-def parts_that_fit(batch: int, parts: int, attempt: Callable[[int], object]) -> int:
-    """Return the least number of equal parts of a batch, from ``parts`` on, that memory holds.
-
-    ``attempt(size)`` works on one part of that size and raises torch.OutOfMemoryError if it is too
-    large. Raises ValueError where one sequence alone is.
-
-    >>> def attempt(size):
-    ...     if size > 5:
-    ...         raise torch.OutOfMemoryError
-    >>> parts_that_fit(24, 1, attempt)
-    6
-    """
-    for number in range(parts, batch + 1):
-        if batch % number:
-            continue
-        try:
-            attempt(batch // number)
-        except torch.OutOfMemoryError:
-            continue
-        return number
-    raise ValueError(
-        "the device's memory does not hold one sequence: lower context, width or layers, or take "
-        "--device cpu"
-    )
+    torch.compiler.reset()  # earlier models of this process would count towards a limit
+    return torch.compile(model, dynamic=False)

@@ -1,4 +1,4 @@
-"""What can stop a training run, each said in one sentence together with what would work."""
+"""What can stop a training run: each says in one sentence what happened and what would work."""
 
 import math
 import os
@@ -9,14 +9,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
-# How devices word it where they raise a bare RuntimeError.
-NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
-PATIENCE = 2  # signals that wait for the step's end; the next one does not
+from muon_lab.training.config import TrainConfig
+from muon_lab.training.state import Training
+
+# How devices word it where they raise a plain RuntimeError.
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
 class Stopped(KeyboardInterrupt):
-    """Tell that a signal stopped a run between two steps, after its state was saved."""
+    """Say that a signal stopped a run between two steps, after its state was saved."""
 
     def __init__(self, step: int, steps: int, number: int) -> None:
         super().__init__(f"after step {step} of {steps}, which is saved")
@@ -25,35 +28,36 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def signals_noted(wanted: bool = True) -> Iterator[list[int]]:
-    """Collect Ctrl-C (SIGINT) and SIGTERM in a list, for the loop to look at between its steps.
+    """Collect Ctrl-C (SIGINT) and SIGTERM in a list, for the loop to check between its steps.
 
-    The third one raises KeyboardInterrupt where the program is. Python hears signals in its main
-    thread only: in another, or where it is not ``wanted``, nothing is collected.
+    A second one has its usual effect at once. Python receives signals in its main thread only: in
+    any other, or if not ``wanted``, nothing is collected.
     """
     noted: list[int] = []
+    before: dict[int, Any] = {}
 
     def note(number: int, frame: Any) -> None:
         noted.append(number)
-        if len(noted) > PATIENCE:
-            raise KeyboardInterrupt
-        os.write(2, b"\nstopping once this step is done and saved\n")  # print may be at work
+        restore()
+        os.write(2, b"\nstopping when this step is done and saved\n")  # print may be interrupted
 
-    if not wanted or threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield noted
-    finally:
+    def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
+    if wanted and threading.current_thread() is threading.main_thread():
+        before |= {
+            number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+    try:
+        yield noted
+    finally:
+        restore()
 
-def check_finite(training: Any, loss: float) -> None:
+
+def check_gradients(training: Training, loss: float, norm: Tensor) -> None:
     """Stop before a step that NaN or Inf would spoil, and say where they are."""
-    grads = [p.grad for p in training.model.parameters() if p.grad is not None]
-    largest = torch.nn.utils.get_total_norm(grads, norm_type=math.inf)
-    if math.isfinite(loss) and largest.isfinite():
+    if math.isfinite(loss) and norm.isfinite():
         return
     where = [
         name for name, p in training.model.named_parameters()
@@ -66,8 +70,8 @@ def check_finite(training: Any, loss: float) -> None:
     )
 
 
-def check_validation(training: Any) -> None:
-    """Stop after a step that spoiled the model, before its state is saved over a sound one."""
+def check_validation(training: Training) -> None:
+    """Stop after a step that spoiled the model, before a good checkpoint is replaced by it."""
     loss = training.curves["valid_loss"][-1]
     if not math.isfinite(loss):
         raise FloatingPointError(
@@ -75,33 +79,33 @@ def check_validation(training: Any) -> None:
         )
 
 
-def _smaller_lr(training: Any) -> str:
+def _smaller_lr(training: Training) -> str:
     return (
-        "The last checkpoint, if one was asked for, stands; a smaller lr than "
+        "The last checkpoint, if you asked for one, is unchanged; a learning rate smaller than "
         f"{training.config.lr:g} may help"
     )
 
 
 @contextmanager
-def memory_explained(config: Any) -> Iterator[None]:
+def memory_explained(config: TrainConfig) -> Iterator[None]:
     """Turn a device's "out of memory" into a MemoryError that says which setting to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not known and not any(words in str(error) for words in NO_MEMORY):
+        if not known and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
         raise MemoryError(memory_advice(config)) from error
 
 
-def memory_advice(config: Any) -> str:
-    """Say what takes the memory, and the settings that make it less, the harmless one first."""
+def memory_advice(config: TrainConfig) -> str:
+    """Say what takes the memory and which settings need less of it, the harmless one first."""
     batch, parts = config.batch, config.accumulate
     finer = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), None)
-    same = f"raise accumulate to {finer} (the same batches, cut finer), or " if finer else ""
+    same = f"raise accumulate to {finer} (the same batches in smaller parts), or " if finer else ""
     return (
-        f"out of memory on {config.device}, reading {batch // parts} of a step's {batch} sequences "
-        f"of {config.context} bytes at a time: {same}lower "
+        f"out of memory on {config.device}, reading {batch // parts} of the {batch} sequences "
+        f"per step, of {config.context} bytes, at a time: {same}lower "
         f"{f'batch ({batch}), ' if batch > 1 else ''}context ({config.context}), "
         f"width ({config.width}) or layers ({config.layers})"
     )

@@ -1,4 +1,4 @@
-"""The optimizers that runs compare, and the course of their learning rates."""
+"""The optimizers that runs compare, and the schedules of their learning rates."""
 
 import math
 
@@ -13,10 +13,10 @@ BETAS = (0.9, 0.95)  # AdamW's, alone or beside Muon
 
 
 def make_optimizer(model: GPT, config: TrainConfig) -> torch.optim.Optimizer:
-    """Make AdamW for every parameter, or Muon for the hidden matrices and AdamW for the rest."""
+    """Make AdamW for every parameter, or Muon for hidden matrices and AdamW for all others."""
     options = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.optimizer == "adamw":
-        fused = True if "cuda" in config.device else None  # the fastest that torch has there
+        fused = True if "cuda" in config.device else None  # torch's fastest on CUDA
         optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS, fused=fused, **options)
     else:
         groups = split_parameters(model)

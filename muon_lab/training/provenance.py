@@ -1,63 +1,93 @@
-"""What is told of a run: text that its model writes, where it was made, how it went in words."""
+"""What is said of a run: where it was made, the text that its model writes, a summary."""
 
 import math
-import shlex
-import sys
+import os
+import platform
+import subprocess
 import textwrap
-from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from muon_lab.model.gpt import GPT
-from muon_lab.runs.record import Run, here, processor
+from muon_lab.runs.record import Run
 from muon_lab.training.config import TrainConfig
 from muon_lab.training.data import xz_bits_per_byte
 from muon_lab.training.spectra import describe_spectra
+from muon_lab.training.state import Training
 
 PROMPT = b"def "
 
 
+def describe(training: Training) -> dict[str, Any]:
+    """Say where and on what a run was made: its provenance."""
+    device, corpus = torch.device(training.config.device), training.corpus
+    cpu = f"{processor()}, torch threads: {torch.get_num_threads()}"
+    return environment() | {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        "command": training.config.command(),
+        "spectra": describe_spectra(training.model),
+        "corpus": {
+            "name": corpus.name,
+            "sha256": corpus.sha256,
+            "train_bytes": corpus.train.numel(),
+            "valid_bytes": corpus.valid.numel(),
+            "xz_bits_per_byte": round(xz_bits_per_byte(corpus.valid), 4),
+        },
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Say when, with which Python and from which commit of the package a run is made."""
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"date": date, "python": platform.python_version(), "commit": _commit()}
+
+
+def processor() -> str:
+    """Name the processor as Linux does, or by its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _commit() -> str | None:
+    """Name the clone's commit, "+ changes" if the package was edited since.
+
+    Where there is no clone or no git, as on a machine that got a copy of the files, it is the value
+    of the variable MUON_LAB_COMMIT, or None.
+    """
+    package, given = Path(__file__).parents[1], os.environ.get("MUON_LAB_COMMIT")
+    if not (package.parent / ".git").exists():
+        return given
+    try:
+        ask = partial(subprocess.run, cwd=package, capture_output=True, text=True, check=True)
+        commit = ask(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
+        edited = ask(["git", "status", "--porcelain", "--untracked-files=no", "."]).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return given
+    return commit + " + changes" * bool(edited)
+
+
 def write_text(model: GPT, count: int) -> str:
-    """Let the model go on from PROMPT for ``count`` bytes, always with the same dice."""
+    """Let the model continue PROMPT for ``count`` bytes, always with the same random numbers."""
     device = next(model.parameters()).device
     prompt = torch.tensor([list(PROMPT)], device=device)
-    dice = torch.Generator(device).manual_seed(0)
-    written = model.generate(prompt, count, temperature=0.8, generator=dice)
+    generator = torch.Generator(device).manual_seed(0)
+    written = model.generate(prompt, count, temperature=0.8, generator=generator)
     text = bytes(written[0].tolist()).decode("utf-8", errors="replace")
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
-def describe(training: Any) -> dict[str, Any]:
-    """Say where and on what a run was made: its provenance."""
-    device, corpus = torch.device(training.config.device), training.corpus
-    cuda = device.type == "cuda"
-    cpu = f"{processor()}, torch threads: {torch.get_num_threads()}"
-    return (
-        here()
-        | training.adapted
-        | {
-            "torch": torch.__version__,
-            "device": torch.cuda.get_device_name(device) if cuda else cpu,
-            "command": training.config.command(),
-            "spectra": describe_spectra(training.model),
-            "corpus": {
-                "name": corpus.name,
-                "sha256": corpus.sha256,
-                "train_bytes": corpus.train.numel(),
-                "valid_bytes": corpus.valid.numel(),
-                "xz_bits_per_byte": round(xz_bits_per_byte(corpus.valid), 4),
-            },
-        }
-    )
-
-
-def progress_line(training: Any, about: dict[str, Any]) -> str:
+def progress_line(training: Training, about: dict[str, Any]) -> str:
     """Put the last validation into words, beside what xz makes of the same text."""
     loss, xz = training.curves["valid_loss"][-1], about["corpus"]["xz_bits_per_byte"]
     return (
-        f"step {training.step:>5}: validation {loss:.3f} nats = {loss / math.log(2):.3f} bits a "
+        f"step {training.step:>5}: validation {loss:.3f} nats = {loss / math.log(2):.3f} bits per "
         f"byte (xz -9: {xz:.3f}), {training.seconds:.1f} s of training"
     )
 
@@ -66,8 +96,8 @@ def summary(run: Run) -> str:
     """Put a finished run into words."""
     curves, corpus = run.curves, run.provenance["corpus"]
     return (
-        f"{run.label}: validation loss {run.final_loss:.3f} nats a byte\n"
-        f"  = {run.bits_per_byte:.3f} bits a byte; xz -9 takes {corpus['xz_bits_per_byte']:.3f} "
+        f"{run.label}: validation loss {run.final_loss:.3f} nats per byte\n"
+        f"  = {run.bits_per_byte:.3f} bits per byte; xz -9 needs {corpus['xz_bits_per_byte']:.3f} "
         "for the same held-out text\n"
         f"  {curves['loss'].size} steps, {int(curves['valid_bytes'][-1]):,} bytes read of "
         f"{corpus['train_bytes']:,}, {run.seconds:.1f} s on {run.provenance['device']}\n"
@@ -76,28 +106,10 @@ def summary(run: Run) -> str:
 
 
 def file_name(config: TrainConfig) -> str:
-    """Name a run's file by what most often tells it from its neighbours.
+    """Name a run's file by the settings that most often differ between runs.
 
     >>> file_name(TrainConfig(optimizer="muon", lr=0.02, seed=1))
     'muon-mha-lr0.02-decay0.1-seed1.json'
     """
     form = "{optimizer}-{attention}-lr{lr:g}-decay{weight_decay:g}-seed{seed}.json"
     return form.format(**vars(config))
-
-
-def file_for(config: TrainConfig, path: Path, several: bool) -> Path:
-    """Name a run's file: ``path`` itself, or one inside it where it is a folder."""
-    if path.suffix == ".json" and not several:
-        return path
-    return path / file_name(config)
-
-
-def how_to_go_on(checkpoint: Path | None, arguments: Sequence[str] | None) -> str:
-    """Write the command with which an interrupted run goes on, or say why there is none."""
-    if checkpoint is None:
-        return "without --checkpoint FILE nothing of it is kept"
-    if not checkpoint.is_file():
-        return "it had no step to keep: begin again"
-    words = sys.orig_argv if arguments is None else ["python", "-m", "muon_lab.training"]
-    words = [*words, *(arguments or ())]
-    return "go on with: " + shlex.join(words + ["--resume"] * ("--resume" not in words))

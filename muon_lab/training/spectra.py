@@ -1,13 +1,13 @@
-"""Spectra of a few matrices' momentum, and of the update that the optimizer's rule makes of it.
+"""Spectra of a few matrices' momentum, and of the update that the optimizer makes from it.
 
-Is momentum nearly low-rank, and does Muon's update use the directions that are rare in it? All is
-read from the optimizer's state and the last step's gradients; nothing is changed, and no dice fall.
+Is momentum nearly low-rank, and does Muon's update use the directions that are rare in it? Both are
+read from the optimizer's state and the last step's gradients. Nothing is changed.
 """
 
 import torch
 from torch import Tensor, nn
 
-from muon_lab.orthogonalize import newton_schulz_fast
+from muon_lab.muon import Muon
 
 QUANTILES = tuple(step / 10 for step in range(11))  # of the singular values, the smallest first
 SPECTRA = ("momentum_spectrum", "update_spectrum", "rare_share", "rare_share_momentum")
@@ -15,7 +15,7 @@ PARTS = ("query", "query_content", "value", "output", "up", "down")
 
 
 def watched_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the matrices to look at, by name: query, value, output and MLP of the middle block."""
+    """Return by name the matrices to measure: query, value, output and MLP of the middle block."""
     middle = f"blocks.{len(model.blocks) // 2}."
     ends = tuple(f".{part}.weight" for part in PARTS)
     return {
@@ -25,7 +25,7 @@ def watched_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def describe_spectra(model: nn.Module) -> dict[str, list]:
-    """Name the axes of the curves that `spectra_of` gives, for a run's provenance."""
+    """Name the axes of the curves that `spectra_of` returns, for a run's provenance."""
     return {"matrices": list(watched_matrices(model)), "quantiles": list(QUANTILES)}
 
 
@@ -33,11 +33,11 @@ def describe_spectra(model: nn.Module) -> dict[str, list]:
 def spectra_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, list]:
     """Measure the watched matrices after a step, as plain lists.
 
-    ``momentum_spectrum`` and ``update_spectrum`` (matrices, quantiles) are singular values over the
-    largest; ``rare_share`` (matrices,) is the share of the update's energy ‖·‖² that lies in the
-    momentum's rare directions, and ``rare_share_momentum`` the momentum's own share there. Rare are
-    the singular vectors, on the matrix's smaller side, of values below the median one: about half
-    of all directions, so that an orthogonal update has a share of about a half.
+    ``momentum_spectrum`` and ``update_spectrum`` (matrices, quantiles) are singular values divided
+    by the largest. ``rare_share`` (matrices,) is the share of the update's energy ‖·‖² that lies in
+    the momentum's rare directions, and ``rare_share_momentum`` the momentum's own share there. Rare
+    are the singular vectors, on the matrix's smaller side, whose values are below the median: about
+    half of all directions, so that an orthogonal update has a share of about a half.
     """
     found = {name: [] for name in SPECTRA}
     for parameter in watched_matrices(model).values():
@@ -56,32 +56,28 @@ def momentum_and_update(
 ) -> tuple[Tensor, Tensor]:
     """Return a parameter's momentum and the direction of the last step, before scale and decay.
 
-    For AdamW m̂ and m̂/(√v̂ + ε); for Muon the buffer B and Newton-Schulz of g + μ(B - g). Raises
-    ValueError before the first step.
+    For AdamW m̂ and m̂/(√v̂ + ε); for Muon the buffer B and its `Muon.direction`. Raises ValueError
+    before the first step.
     """
     state = optimizer.state.get(parameter)  # indexing would make an entry
     if not state or parameter.grad is None:
-        raise ValueError("there is no momentum yet: take a step, and look before zero_grad")
+        raise ValueError("there is no momentum yet: take a step, and measure before zero_grad")
+    if isinstance(optimizer, Muon) and "momentum_buffer" in state:
+        return state["momentum_buffer"], optimizer.direction(parameter)
     group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
-    if "momentum_buffer" not in state:
-        (beta1, beta2), count = group["betas"], float(state["step"])
-        momentum = state["exp_avg"] / (1 - beta1**count)
-        variance = state["exp_avg_sq"] / (1 - beta2**count)
-        return momentum, momentum / (variance.sqrt() + group["eps"])
-    momentum = state["momentum_buffer"]
-    ahead = parameter.grad.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum
-    steps = None if group["ns_steps"] == 5 else group["ns_steps"]  # as Muon reads it
-    options = group["ns_coefficients"], steps, group["eps"], group["ns_dtype"]
-    return momentum, newton_schulz_fast(ahead[None], *options)[0]
+    (beta1, beta2), count = group["betas"], float(state["step"])
+    momentum = state["exp_avg"] / (1 - beta1**count)
+    variance = state["exp_avg_sq"] / (1 - beta2**count)
+    return momentum, momentum / (variance.sqrt() + group["eps"])
 
 
 def wide(matrix: Tensor) -> Tensor:
-    """Return a matrix in float32, a tall one as its transpose: rows are then the smaller side."""
+    """Return a matrix in float32, a tall one transposed, so that the rows are the smaller side."""
     return (matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix).float()
 
 
 def spectrum(values: Tensor) -> list[float]:
-    """Return singular values at QUANTILES, over the largest; all 0 for those of a zero matrix.
+    """Return singular values at QUANTILES, divided by the largest; zeros for a zero matrix.
 
     >>> spectrum(torch.tensor([4.0, 2.0, 1.0]))[::5]
     [0.25, 0.5, 1.0]
@@ -91,7 +87,7 @@ def spectrum(values: Tensor) -> list[float]:
 
 
 def share_within(directions: Tensor, matrix: Tensor) -> float:
-    """Return how much of a wide matrix's ‖·‖² lies along orthonormal columns (m, k); 0 if it is 0.
+    """Return the share of a wide matrix's ‖·‖² along orthonormal columns (m, k); 0 for a zero one.
 
     >>> share_within(torch.eye(4)[:, 1:2], torch.eye(4))
     0.25
