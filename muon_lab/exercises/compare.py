@@ -1,9 +1,11 @@
 """Compare what an answer did with what was wanted, and say the difference in words."""
 
 import linecache
+import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,58 +13,107 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception that an answer raised, told by its line; equal failures are the same mistake."""
+    """An exception that an answer raised, and the line it came from; the message is compared."""
 
     message: str
-    where: str = field(compare=False)
+    where: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """Describe an exception by its type, its message and the last line of the learner's own."""
+        ours = (str(Path(__file__).parents[1]), "site-packages")
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if not any(part in frame.filename for part in ours)]
+        message = f"{type(error).__name__}: {error}"
+        # NumPy's own words for this are about gufunc signatures.
+        if unequal := re.search(r"matmul: .*size (\d+) is different from (\d+)", message):
+            message = "a matrix product `A @ B` needs as many columns in A as rows in B; here they "
+            message += f"are {unequal[2]} and {unequal[1]}"
+        if not own:
+            return cls(message)
+        line = linecache.getline(own[-1].filename, own[-1].lineno).strip()
+        return cls(message, f" (line {own[-1].lineno}: {line})")
 
 
-def where(error) -> str:
-    """Name the last line of the learner's own code that an exception came through."""
-    ours = (str(Path(__file__).parents[1]), "site-packages")
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not any(part in frame.filename for part in ours)]
-    if not own:
-        return ""
-    line = linecache.getline(own[-1].filename, own[-1].lineno).strip()
-    return f" (line {own[-1].lineno}: {line})"
+def difference(wanted, got, tolerance: float, parts: Sequence[str] = ()) -> str:
+    """Say how ``got`` differs from ``wanted``; an empty string where it does not.
 
-
-def difference(wanted, got, tolerance: float) -> str:
-    """Say how ``got`` differs from ``wanted``; an empty string where it does not."""
+    ``parts`` names the values of a tuple. A wrong shape is said before a wrong number.
+    """
     if isinstance(got, Failure):
         same = isinstance(wanted, Failure) and got == wanted
         return "" if same else f"it raised {got.message}{got.where}"
     if got is None and wanted is not None:
-        return "the answer is None: is a return missing?"
+        return "it is None: is a return missing?"
     got = in_the_form_of(wanted, got)
     if isinstance(wanted, Mapping) and isinstance(got, Mapping) and wanted.keys() == got.keys():
-        return parts_differ(wanted.values(), [got[key] for key in wanted], tolerance)
+        got, parts, wanted = list(map(got.get, wanted)), list(wanted), list(wanted.values())
     if isinstance(wanted, list | tuple) and isinstance(got, list | tuple):
-        if len(wanted) != len(got):
-            return f"wanted {len(wanted)} values, got {len(got)}."
-        return parts_differ(wanted, got, tolerance)
+        return parts_differ(wanted, got, tolerance, parts)
     wanted_numbers, numbers = as_numbers(wanted), as_numbers(got)
-    if wanted_numbers is None or numbers is None:
-        same = type(wanted) is type(got) and wanted == got
-        return "" if same else f"wanted {show(wanted)}, got {show(got)}."
-    return numbers_differ(wanted_numbers, numbers, tolerance)
+    if wanted_numbers is not None and numbers is not None:
+        return shapes_differ(wanted_numbers, numbers) or numbers_differ(
+            wanted_numbers, numbers, tolerance
+        )
+    if isinstance(wanted, str) and isinstance(got, str):
+        return "" if wanted == got else f"wanted {wanted}, got {got}."
+    same = type(wanted) is type(got) and wanted == got
+    return "" if same else f"wanted {show(wanted)}, got {show(got)}."
+
+
+def parts_differ(wanted, got, tolerance, names):
+    """Name the first part of two tuples that differs, and say how: shapes first, then numbers."""
+    names = names or numbered(wanted)
+    if len(wanted) != len(got):
+        return f"wanted {len(wanted)} values ({', '.join(names)}), got {len(got)}."
+    pairs = list(zip(wanted, map(in_the_form_of, wanted, got), strict=True))
+    shapes = [shapes_differ(*map(as_numbers, pair)) for pair in pairs]
+    said = shapes if any(shapes) else [difference(*pair, tolerance) for pair in pairs]
+    return next((f"{n}: {told}" for n, told in zip(names, said, strict=True) if told), "")
+
+
+def numbered(values):
+    """Name values that have no names: "value 1", "value 2", ..."""
+    return [f"value {i}" for i, _ in enumerate(values, start=1)]
+
+
+def shapes_differ(wanted, got):
+    """Say how the shapes of two arrays differ; nothing where either is no array."""
+    if wanted is None or got is None or wanted.shape == got.shape:
+        return ""
+    turned = wanted.ndim == 2 and wanted.shape == got.T.shape
+    return f"wanted the shape {wanted.shape}, got {got.shape}{', its transpose' * turned}."
 
 
 def numbers_differ(wanted, got, tolerance):
-    """Say how one array differs from another, at a tolerance relative to its largest entry."""
-    if wanted.shape != got.shape:
-        return f"wanted the shape {wanted.shape}, got {got.shape}."
+    """Say where arrays of one shape first differ, at a tolerance relative to the largest entry."""
     finite = np.isfinite(wanted)
     if finite.all() and not np.isfinite(got).all():
         return f"wanted finite numbers, got {show(got)}."
     scale = np.max(np.abs(wanted[finite]), initial=0.0)
-    if np.allclose(got, wanted, 0, tolerance * scale, equal_nan=True):
+    close = np.isclose(got, wanted, 0, tolerance * scale, equal_nan=True)
+    if close.all():
         return ""
-    told = f"wanted {show(wanted)}, got {show(got)}"
-    if show(wanted) != show(got):
-        return f"{told}."
-    return f"{told} (off by {np.max(np.abs(got - wanted)):.1g})."
+    first = tuple(int(i) for i in np.argwhere(~close)[0])
+    place = f"at {list(first)} " if first and wanted.size > 4 else ""
+    one, other = (wanted[first], got[first]) if place else (wanted, got)
+    told = f"{place}wanted {show(one)}, got {show(other)}"
+    if show(one) == show(other):
+        told += f" (off by {np.max(np.abs(got - wanted)):.1g})"
+    return told + constant_factor(wanted, got, tolerance) + "."
+
+
+def constant_factor(wanted, got, tolerance):
+    """Say it where every entry is the same multiple of what was wanted."""
+    if not (np.isfinite(wanted).all() and np.isfinite(got).all()):
+        return ""
+    if np.count_nonzero(wanted) < 2:
+        return ""
+    factor = float(np.sum(wanted * got) / np.sum(wanted * wanted))
+    if not factor or not np.allclose(got, factor * wanted, 0, tolerance * np.abs(got).max()):
+        return ""
+    told = "is reversed in sign" if np.isclose(factor, -1) else f"is {factor:.4g} times that"
+    return f"; every entry {told}"
 
 
 def in_the_form_of(wanted, got):
@@ -72,22 +123,18 @@ def in_the_form_of(wanted, got):
             alike = all(np.shape(part) == tuple(got.shape[1:]) for part in wanted)
             return list(got) if alike else got
         if getattr(wanted, "ndim", 0) and isinstance(got, list | tuple):
-            array = np.array(got)
+            array = np.array(got) if len(got) == len(wanted) else got
             return array if array.dtype.kind in "biufc" else got
-    except ValueError:  # rows that differ in length
+        if isinstance(got, str) and as_numbers(wanted) is not None:
+            return float(got)
+    except (ValueError, AttributeError):  # rows that differ in length; a word
         return got
-    return got
-
-
-def parts_differ(wanted, got, tolerance):
-    """Give the first difference among the parts of two containers."""
-    told = (difference(*pair, tolerance) for pair in zip(wanted, got, strict=True))
-    return next(filter(None, told), "")
+    return got.strip().lower() if isinstance(got, str) and isinstance(wanted, str) else got
 
 
 def as_numbers(value):
-    """Give numbers, arrays and tensors as an array, and None for all else."""
-    if hasattr(value, "detach"):  # a torch tensor, told without importing torch
+    """Give numbers, arrays and tensors as an array, and None for everything else."""
+    if hasattr(value, "detach"):  # a torch tensor, recognised without importing torch
         value = value.detach().cpu().double().numpy()
     if isinstance(value, list | tuple):
         return None
@@ -96,16 +143,17 @@ def as_numbers(value):
 
 
 def show(value) -> str:
-    """Write a value so that it fits in a sentence."""
+    """Write a value in one short line; a large array by its shape, a long list by its first."""
     numbers = as_numbers(value)
     if numbers is not None and numbers.ndim == 0:
         return f"{numbers.item():.6g}" if numbers.dtype.kind in "fc" else str(numbers.item())
+    if numbers is not None and numbers.size > 8:
+        return f"<array of shape {numbers.shape}>"
     if numbers is not None:
-        short = {"threshold": 8, "edgeitems": 2, "separator": ", "}
-        if numbers.dtype.kind == "f":
-            short["formatter"] = {"float_kind": "{:.5g}".format}
-        return np.array2string(numbers, **short)
+        text = np.array2string(numbers, separator=", ", formatter={"float_kind": "{:.5g}".format})
+        return " ".join(text.split())
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(show, value))}]"
+        more = f", … {len(value):,} values" if len(value) > 6 else ""
+        return f"[{', '.join(map(show, islice(value, 6)))}{more}]"
     text = getattr(value, "name", None) or getattr(value, "__name__", None) or repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

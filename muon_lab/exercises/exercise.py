@@ -1,11 +1,9 @@
-"""Judge an answer by what it does, and say to each known mistake what it needs to hear.
+"""Judge an answer by what it does, and reply to each known mistake with what helps there.
 
 An exercise is data. The learner calls ``check``, ``hint`` and ``solution``; none of them raises.
 
 >>> def step(point, gradient, lr):
 ...     return point - lr * gradient
->>> def climb(point, gradient, lr):
-...     return point + lr * gradient
 >>> def normalised(point, gradient, lr):
 ...     return point - lr * gradient / abs(gradient)
 >>> q1 = Exercise(
@@ -21,10 +19,11 @@ An exercise is data. The learner calls ``check``, ``hint`` and ``solution``; non
 ... )
 >>> q1.check(step)
 ✓ correct: The step shrinks by itself as the gradient does.
->>> q1.check(climb)
+>>> q1.check(lambda point, gradient, lr: point + lr * gradient)
 ✗ not yet: This walks uphill: the gradient points where the loss grows.
 >>> q1.check(lambda point, gradient, lr: point)
-✗ not yet: For point=3, gradient=2, lr=0.5: wanted 2, got 3.
+✗ not yet: wanted 2, got 3.
+  for point=3, gradient=2, lr=0.5
 >>> q1.check(lambda point, gradient, lr: point - ____)
 ○ not attempted: Replace each ____ by your answer, then run the cell again.
 >>> q1.hint()
@@ -33,16 +32,18 @@ An exercise is data. The learner calls ``check``, ``hint`` and ``solution``; non
 The other kinds differ only in ``observe(answer, *case)``, which says what an answer does:
 
 * predict a number, an order or a choice: ``observe=itself``; the reference is a plain value, never
-  shown to a wrong answer; ``tolerance=0.1`` accepts a prediction within 10 %;
-* set sliders: ``start`` holds the values the explorer starts with (left alone, it is not attempted)
+  shown to a wrong answer; ``tolerance=0.1`` accepts a prediction within 10 %. A choice lists its
+  ``choices``, and all but one are mistakes;
+* set sliders: ``start`` holds the values the explorer starts with (unchanged, it is not attempted)
   and ``observe(**settings)`` is a function of yours that returns what these values do ("diverges",
-  "crawls", "arrives"). The answer is the explorer (called ``explorer`` in the starter) or a dict;
+  "crawls", "arrives"). The answer is the explorer or a dict;
 * choose and explain: ``observe`` runs the choice and returns its result, so that a choice is wrong
   for what it does; find the bug: a choice of a line, or a function to mend.
 
 A mistake is ``(answer, sentence)``, or ``(old, new, sentence)`` where the answer is the reference's
 source with ``old``, which must occur once, replaced by ``new``. Each needs an answer that behaves
 unlike the reference and unlike the other mistakes; ``tests/exercises`` holds all modules to that.
+Its sentence must be true of whatever else behaves the same. ``parts`` names the values of a tuple.
 ``formula="2 / 400"`` stands in place of ``reference`` where the solution should show the sum.
 The starter, a cell with ____ and a last line that calls check, is in the notebook alone.
 """
@@ -52,37 +53,26 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from functools import partial
 
 import numpy as np
 
 from muon_lab.exercises.blank import UNTOUCHED, NotAttempted, mentions_blank
-from muon_lab.exercises.compare import Failure, as_numbers, difference, show, where
+from muon_lab.exercises.compare import (
+    Failure,
+    as_numbers,
+    difference,
+    in_the_form_of,
+    numbered,
+    show,
+)
+from muon_lab.exercises.limits import Stopped, limits
+from muon_lab.exercises.predictions import note_solved
+from muon_lab.exercises.reply import Reply
 
-MARKS = {"correct": "✓", "not yet": "✗", "not attempted": "○", "hint": "?", "solution": "="}
-EDGES = {"correct": "#009e73", "not yet": "#d55e00", "hint": "#0072b2"}
 
-
-@dataclass(frozen=True, repr=False)
-class Reply:
-    """What the learner sees: a mark, a word and a sentence, as text and as HTML."""
-
-    status: str
-    text: str
-    code: str = ""
-    count: str = ""
-
-    def __repr__(self):
-        head = f"{MARKS[self.status]} {self.status}{self.count}: {self.text}"
-        return f"{head}\n\n{self.code}" if self.code else head
-
-    def _repr_html_(self):
-        # The page's own text colour, so that it reads in a light and in a dark theme.
-        edge = EDGES.get(self.status, "#888888")
-        style = f"border-left: 5px solid {edge}; padding: 0.3em 0.8em; white-space: pre-wrap"
-        head = f"<b>{MARKS[self.status]} {self.status}{self.count}</b>&ensp;{escape(self.text)}"
-        code = f"<pre style='margin: 0.6em 0 0'>{escape(self.code)}</pre>" if self.code else ""
-        return f'<div style="{style}">{head}{code}</div>'
+class Unreadable(Exception):
+    """Say what kind of answer is expected; nothing can be observed of the one that was given."""
 
 
 def call(answer, *case):
@@ -108,6 +98,8 @@ class Exercise:
     formula: str = ""
     observe: Callable = call
     cases: Sequence[tuple] = ((),)
+    parts: Sequence[str] = ()
+    choices: Sequence = ()
     start: Mapping[str, float] | None = None
     tolerance: float = 1e-6
     _hints_given: int = field(default=0, init=False)
@@ -116,31 +108,34 @@ class Exercise:
         if self.formula:
             self.reference = eval(self.formula)
 
+    def __repr__(self):
+        return self.question
+
     @property
     def name(self) -> str:
         """The exercise's name in a notebook, such as "e04.q3"."""
-        for module, names in [
-            (n, vars(m)) for n, m in list(sys.modules.items()) if n[-4:-2] == ".e"
-        ]:
-            for variable, value in list(names.items()):
+        for module in [m for n, m in sys.modules.items() if n.startswith(f"{__package__}.e")]:
+            for variable, value in vars(module).items():
                 if value is self:
-                    return f"{module[-3:]}.{variable}"
+                    return f"{module.__name__[-3:]}.{variable}"
         return "exercise"
-
-    def __repr__(self):
-        return self.question
 
     def check(self, answer) -> Reply:
         """Say whether the answer is correct, not yet correct (and why), or not attempted."""
         try:
-            if mentions_blank(answer):
-                raise NotAttempted(UNTOUCHED)
-            with np.errstate(all="ignore"):
-                return self._judge(answer)
+            with limits(), np.errstate(all="ignore"):
+                if mentions_blank(answer):
+                    raise NotAttempted(UNTOUCHED)
+                reply = self._judge(self._read(answer))
         except NotAttempted as signal:
             return Reply("not attempted", str(signal))
+        except (Unreadable, Stopped) as told:
+            return Reply("not yet", str(told))
         except Exception as error:
             return Reply("not yet", f"This answer could not be read ({error}).")
+        if reply.status == "correct":
+            note_solved(self.name[1:])
+        return reply
 
     def hint(self) -> Reply:
         """Give the next hint; after the last one, the last one again."""
@@ -149,7 +144,7 @@ class Exercise:
         return Reply("hint", self.hints[number - 1], count=f" {number} of {len(self.hints)}")
 
     def solution(self) -> Reply:
-        """Show an answer that is correct, and why it is."""
+        """Show a cell that is correct, and why it is."""
         if inspect.isfunction(self.reference):
             before, answer = f"{inspect.getsource(self.reference)}\n\n", self.reference.__name__
         elif self.start:
@@ -158,7 +153,7 @@ class Exercise:
             answer = "explorer"
         else:
             before, answer = "", self.formula or repr(self.reference)
-        return Reply("solution", self.because, f"{before}{self.name}.check({answer})")
+        return Reply("solution", self.because, code=f"{before}{self.name}.check({answer})")
 
     def mistaken(self, *mistake):
         """Return a mistake's answer: given, or the reference with ``old`` replaced by ``new``."""
@@ -167,10 +162,32 @@ class Exercise:
         old, new = mistake
         source = inspect.getsource(self.reference)
         if source.count(old) != 1:
-            raise ValueError(f"{old!r} must occur once in {self.name}'s reference")
+            raise ValueError(f"{old!r} must occur once in the reference of {self.name}")
         names = dict(self.reference.__globals__)
         exec(source.replace(old, new), names)
         return names[self.reference.__name__]
+
+    def _read(self, answer):
+        """Return the answer in the form that is judged; raise Unreadable for another kind."""
+        if self.start is not None:
+            return read_settings(answer, self.start)
+        if callable(self.reference):
+            names = list(inspect.signature(self.reference).parameters)
+            if not callable(answer):
+                raise Unreadable(
+                    f"Give the function itself, without calling it; {show(answer)} is not one."
+                )
+            if not accepts(answer, len(names)):
+                raise Unreadable(f"Your function must take ({', '.join(names)}).")
+        elif inspect.isroutine(answer):
+            raise Unreadable("Give a value here, not a function.")
+        if self.choices:
+            by_name = {str(choice): choice for choice in self.choices}
+            name = answer.strip().lower() if isinstance(answer, str) else show(answer)
+            if name not in by_name:
+                raise Unreadable(f"Choose one of {', '.join(map(repr, self.choices))}.")
+            return by_name[name]
+        return answer
 
     def _judge(self, answer):
         seen, wanted = self._observations(answer), self._observations(self.reference)
@@ -182,7 +199,7 @@ class Exercise:
             if not any(self._difference(*pair) for pair in pairs):
                 return Reply("not yet", sentence)
         first = next(i for i, difference in enumerate(differences) if difference)
-        return Reply("not yet", self._inputs(self.cases[first]) + differences[first])
+        return Reply("not yet", differences[first], inputs=self._inputs(self.cases[first]))
 
     def _observations(self, answer):
         """Try the answer on a fresh copy of each case, so that no trial can spoil the next."""
@@ -190,41 +207,68 @@ class Exercise:
 
     def _observe(self, answer, case):
         try:
-            if self.start is None:
-                return self.observe(answer, *case)
-            settings = read_settings(answer, self.start)
-            if settings == dict(self.start):
-                raise NotAttempted("The sliders still stand where they began: move them.")
-            return self.observe(**settings)
-        except NotAttempted:
+            return self.observe(answer, *case) if self.start is None else self.observe(**answer)
+        except (NotAttempted, Unreadable):
             raise
         except (Exception, SystemExit) as error:  # exit() in an answer must not end the notebook
-            return Failure(f"{type(error).__name__}: {error}", where(error))
+            return Failure.of(error)
 
     def _difference(self, wanted, got):
         """Say how two observations differ; of a prediction, without giving it away."""
         if self.observe is call and isinstance(wanted, tuple) and isinstance(got, tuple):
-            told = difference(wanted[0], got[0], self.tolerance)
+            told = difference(wanted[0], got[0], self.tolerance, self.parts)
             spoiled = difference(wanted[1], got[1], self.tolerance)
             return told or (spoiled and "your function writes into its argument; work on a copy.")
-        told = difference(wanted, got, self.tolerance)
-        if not told or self.observe is not itself:
-            return told
+        told = difference(wanted, got, self.tolerance, self.parts)
+        return self._without_the_answer(wanted, got) if told and self.observe is itself else told
+
+    def _without_the_answer(self, wanted, got):
+        """Say of a wrong prediction which part is wrong and, of a number, in which direction."""
+        got = in_the_form_of(wanted, got)
+        if isinstance(wanted, Mapping):
+            if not isinstance(got, Mapping) or got.keys() != wanted.keys():
+                return f"Give a dict with the keys {', '.join(map(repr, wanted))}."
+            wrong = [k for k in wanted if difference(wanted[k], got[k], self.tolerance)]
+            return f"{wrong[0]}: {self._without_the_answer(wanted[wrong[0]], got[wrong[0]])}"
+        if isinstance(wanted, tuple):
+            names = self.parts or numbered(wanted)
+            if not isinstance(got, list | tuple) or len(got) != len(wanted):
+                return f"Give {len(wanted)} values: ({', '.join(names)})."
+            by_name = [dict(zip(names, values, strict=True)) for values in (wanted, got)]
+            return self._without_the_answer(*by_name)
         numbers, wanted = as_numbers(got), as_numbers(wanted)
-        one = wanted is not None and numbers is not None and wanted.shape == numbers.shape == ()
-        if one and np.isfinite(numbers):
-            return f"{show(got)} is too {'small' if numbers < wanted else 'large'}."
-        return f"{show(got)} is not it; hint() helps."
+        if wanted is None or wanted.dtype == bool:
+            return f"{show(got)} is not right."
+        if numbers is None or numbers.shape or not np.isfinite(numbers):
+            return f"Give one finite number; this is {show(got)}."
+        return f"{show(got)} is too {'small' if numbers < wanted else 'large'}."
 
     def _inputs(self, case):
-        if self.observe is not call:
+        if self.observe is itself or not case:
             return ""
         names = inspect.signature(self.reference).parameters
-        return f"For {', '.join(f'{n}={show(v)}' for n, v in zip(names, case, strict=False))}: "
+        return f"for {', '.join(f'{n}={show(v)}' for n, v in zip(names, case, strict=False))}"
+
+
+def accepts(function, count: int) -> bool:
+    """Tell whether a function can be called with so many positional arguments."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:  # some built-in functions have no signature
+        pass
+    return True
 
 
 def read_settings(answer, start):
     """Read the settings that ``start`` names from a dict or from an explorer's traits."""
-    if isinstance(answer, Mapping):
-        return {name: answer[name] for name in start}
-    return {name: getattr(answer, name) for name in start}
+    get = answer.__getitem__ if isinstance(answer, Mapping) else partial(getattr, answer)
+    try:
+        settings = {name: get(name) for name in start}
+    except (AttributeError, KeyError):
+        names = ", ".join(map(repr, start))
+        raise Unreadable(f"Give the explorer, or a dict with the keys {names}.") from None
+    if settings == dict(start):
+        raise NotAttempted("The sliders are still where they began: move them.")
+    return settings
