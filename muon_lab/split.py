@@ -19,7 +19,7 @@ TRANSPOSED = nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
 NOT_MATRICES = nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm
 EXPERT_COUNTS = "num_experts", "num_local_experts", "n_routed_experts", "n_experts"
 FUSED_NAME = re.compile(r"qkv|kv_proj|query_key|key_value|c_attn|in_proj|gate_up|up_gate|w13", re.I)
-POSITION_NAME = re.compile(r"embed|pos|token", re.I)  # tables that a model adds, not multiplies by
+TABLE_NAME = re.compile(r"embed|pos|token|bias", re.I)  # what a model adds, not multiplies by
 Use = tuple[str, nn.Module, str]
 
 
@@ -217,21 +217,22 @@ def _looks_like_a_matrix(uses: list[Use], p: Tensor, heads: list) -> bool:
     """Tell whether a parameter left to AdamW has a matrix's shape and no reason to be left."""
     name = uses[0][2]
     explained = (*NOT_MATRICES, *CONVOLUTIONS, *TRANSPOSED, nn.MultiheadAttention)
-    if p.ndim < 2 or min(p.shape[-2:]) < 2 or POSITION_NAME.search(name):
+    if p.ndim < 2 or min(p.shape[-2:]) < 2 or TABLE_NAME.search(name):
         return False
     return not any(m in heads or isinstance(m, explained) for _, m, _ in uses)
 
 
 def _looks_fused(uses: list[Use], p: Tensor, model: nn.Module) -> bool:
     """Tell whether a name suggests several matrices in one, or the shapes of attention do."""
-    path, module, _ = uses[0]
+    path, module, name = uses[0]
+    if FUSED_NAME.search(name) or FUSED_NAME.search(path.rpartition(".")[2]):
+        return not isinstance(module, nn.MultiheadAttention)
     if not isinstance(module, nn.Linear):
         return False
     parent = model.get_submodule(path.rpartition(".")[0])
     shapes = [tuple(m.weight.shape) for m in parent.children() if isinstance(m, nn.Linear)]
     rows, columns = p.shape
-    beside_output = sorted(shapes) == [(columns, columns), (rows, columns)] and rows > columns
-    return bool(FUSED_NAME.search(path.rpartition(".")[2])) or beside_output
+    return rows > columns and sorted(shapes) == [(columns, columns), (rows, columns)]
 
 
 def _warn(groups: list[dict], left: list[str], fused: list[str]) -> None:

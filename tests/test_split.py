@@ -222,7 +222,8 @@ class Experts(nn.Module):
 
 def test_stacks_of_experts_are_muons_and_each_matrix_is_orthogonalized_alone():
     model = nn.ModuleList([Experts(), nn.Linear(8, 8)])
-    assert names(model, head=()) == {"0.gate_up", "0.down", "1.weight"}
+    with pytest.warns(UserWarning, match=r"0.gate_up \(4, 12, 8\)"):
+        assert names(model, head=()) == {"0.gate_up", "0.down", "1.weight"}
     groups = split_parameters(model, matrices={"gate_up": {"rows": (6, 6)}}, head=())
     exact = {"ns_coefficients": "convergent", "ns_steps": 40, "ns_dtype": torch.float64}
     optimizer = Muon(groups, lr=1.0, weight_decay=0.0, **exact)

@@ -175,9 +175,9 @@ class GPT(nn.Module):
         Raises TypeError for tokens that are no integers, ValueError for more than ``context`` of
         them, and on a CPU for one outside the vocabulary.
         """
-        if tokens.dtype not in (torch.int64, torch.int32) or tokens.ndim != 2:
+        if tokens.dtype not in (torch.int64, torch.int32) or tokens.ndim != 2 or 0 in tokens.shape:
             raise TypeError(
-                "tokens must be int64 or int32 of shape (B, T); got "
+                "tokens must be int64 or int32 of shape (B, T), not empty; got "
                 f"{tokens.dtype} of shape {tuple(tokens.shape)}. Use tokens.long()"
             )
         if tokens.shape[1] > self.config.context:

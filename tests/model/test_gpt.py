@@ -155,6 +155,7 @@ def test_only_training_forwards_record_and_recording_can_be_switched_off():
     [
         (torch.rand(2, 8), TypeError, "float32"),
         (torch.zeros(8, dtype=torch.long), TypeError, r"\(8,\)"),
+        (torch.zeros(0, 8, dtype=torch.long), TypeError, r"\(0, 8\)"),
         (torch.zeros(2, 8, dtype=torch.uint8), TypeError, r"uint8.*tokens\.long\(\)"),
         (torch.full((2, 8), 256), ValueError, r"\[0, 256\); got 256 to 256"),
         (torch.full((2, 8), -1), ValueError, "got -1 to -1"),
