@@ -194,12 +194,21 @@ class Exercise:
         differences = [self._difference(*pair) for pair in zip(wanted, seen, strict=True)]
         if not any(differences):
             return Reply("correct", self.because)
-        for *mistake, sentence in self.mistakes:
-            pairs = zip(self._observations(self.mistaken(*mistake)), seen, strict=True)
-            if not any(self._difference(*pair) for pair in pairs):
-                return Reply("not yet", sentence)
+        if sentence := self._known(wanted, seen):
+            return Reply("not yet", sentence)
         first = next(i for i, difference in enumerate(differences) if difference)
         return Reply("not yet", differences[first], inputs=self._inputs(self.cases[first]))
+
+    def _known(self, wanted, seen):
+        """Return the sentence of the mistake that the whole answer makes, or one part of it."""
+        mistakes = [(self._observations(self.mistaken(*m)), said) for *m, said in self.mistakes]
+        for part in [None, *range(len(self.parts) if self.observe is call else 0)]:
+            shown = [one_part(*pair, part) for pair in zip(wanted, seen, strict=True)]
+            if any(map(self._difference, wanted, shown)):
+                for observed, said in mistakes:
+                    if not any(map(self._difference, observed, shown)):
+                        return said
+        return ""
 
     def _observations(self, answer):
         """Try the answer on a fresh copy of each case, so that no trial can spoil the next."""
@@ -248,6 +257,14 @@ class Exercise:
             return ""
         names = inspect.signature(self.reference).parameters
         return f"for {', '.join(f'{n}={show(v)}' for n, v in zip(names, case, strict=False))}"
+
+
+def one_part(wanted, seen, part: int | None):
+    """Return the observed call as it would be if only this part of its result were wrong."""
+    whole = part is None or isinstance(seen, Failure) or not isinstance(seen[0], list | tuple)
+    if whole or len(seen[0]) != len(wanted[0]):
+        return seen
+    return tuple(seen[0][i] if i == part else right for i, right in enumerate(wanted[0])), seen[1]
 
 
 def accepts(function, count: int) -> bool:

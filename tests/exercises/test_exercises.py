@@ -80,8 +80,9 @@ def test_words_are_there(module, exercise):
     assert len(exercise.hints) >= 2
 
 
-def test_sentences_are_distinct():
-    sentences = [mistake[-1] for p in EXERCISES for mistake in p.values[1].mistakes]
+@every_exercise
+def test_sentences_are_distinct(module, exercise):
+    sentences = [mistake[-1] for mistake in exercise.mistakes]
     assert len(sentences) == len(set(sentences))
 
 
@@ -342,6 +343,8 @@ PARTS = Exercise(
         (lambda x, s: (x * s, x + s, 1), "wanted 2 values (product, sum), got 3."),
         (lambda x, s: x * s, "wanted"),
         (lambda x, s: (x * s, x - s), "Subtracted."),
+        (lambda x, s: (x / s, x - s), "Divided."),
+        (lambda x, s: (x * s + 1, x - s), "Subtracted."),
         (
             lambda x, s: x @ np.ones((3, 2)),
             "as many columns in A as rows in B; here they are 2 and 3",
