@@ -39,6 +39,8 @@ def _clippable(model: nn.Module, tau: float) -> dict[str, nn.Module]:
     """Find the layers that can be clipped, by their two members; refuse what cannot be clipped."""
     if isinstance(tau, bool) or not isinstance(tau, int | float) or not tau > 0:
         raise ValueError(f"tau must be a positive logit, for example 100.0; got {tau!r}")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"QK-Clip works on a model's layers; got {type(model).__name__}")
     layers = {
         name: module
         for name, module in model.named_modules()

@@ -107,6 +107,8 @@ class Muon(torch.optim.Optimizer):
         ns_dtype: torch.dtype | None = None,
     ) -> None:
         """Collect the groups; refuse an option that cannot work, by name."""
+        if isinstance(params, torch.nn.Module):
+            raise TypeError("Muon takes parameters, not a model: pass split_parameters(model)")
         options = dict(
             lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
             ns_coefficients=ns_coefficients, eps=eps, ns_steps=ns_steps,
@@ -272,10 +274,12 @@ def _stacks(
 
 def _orthogonalize(stack: Tensor, group: dict) -> Tensor:
     """Orthogonalize parameters (k, *shape), each as the matrices that its group says it is."""
-    if hasattr(stack, "device_mesh"):  # FSDP2's shards: gather, and keep the same shard of the update
+    if hasattr(stack, "device_mesh"):  # FSDP2: gather the shards, and keep this rank's
         whole = _orthogonalize(stack.full_tensor(), group)
-        return type(stack).from_local(whole, stack.device_mesh).redistribute(
-            placements=stack.placements
+        return (
+            type(stack)
+            .from_local(whole, stack.device_mesh)
+            .redistribute(placements=stack.placements)
         )  # the same on every rank, so nothing is sent
     shape = matrix_shape(stack.shape[1:], group["kernels"], group["heads"])
     matrices = stack.reshape(-1, *shape[-2:])
@@ -285,7 +289,7 @@ def _orthogonalize(stack: Tensor, group: dict) -> Tensor:
 
 
 # What each option of a group may be: its kind, its values, and both in words.
-AT_LEAST_ZERO = (Real, lambda v: 0 <= v < math.inf, "a number of at least 0, for example 0.02")
+AT_LEAST_ZERO = (Real, lambda v: 0 <= v < math.inf, "a finite number of at least 0")
 FLAG = (bool, lambda v: True, "True or False")
 OPTIONS: dict[str, tuple] = {
     "lr": AT_LEAST_ZERO,
@@ -345,7 +349,9 @@ def _check(group: dict) -> None:
 
 def _check_parameter(name: str | int, p: Tensor, group: dict) -> None:
     if not p.is_floating_point():
-        raise TypeError(f"Muon takes real floating-point parameters; {name!r} has dtype {p.dtype}")
+        raise TypeError(
+            f"Muon takes real floating-point parameters; parameter {name!r} is {p.dtype}"
+        )
     if not group["use_muon"]:
         return
     if p.ndim < 2:

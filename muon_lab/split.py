@@ -139,7 +139,10 @@ def _heads(model: nn.Module, head: str | Sequence[str] | None) -> list[nn.Module
     if head is None:
         return [_last_layer(model)]
     named = [head] if isinstance(head, str) else head
-    return [part for name in named for part in model.get_submodule(name).modules()]
+    try:
+        return [part for name in named for part in model.get_submodule(name).modules()]
+    except AttributeError as error:
+        raise ValueError(f"head={head!r} names no module of this model: {error}") from None
 
 
 def _last_layer(model: nn.Module) -> nn.Module | None:

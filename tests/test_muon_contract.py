@@ -373,6 +373,7 @@ def test_step_hooks_run():
         ([torch.ones(2, 2)], {"ns_steps": 2.5}, TypeError, r"ns_steps must be.*got 2\.5"),
         ([torch.ones(2, 2)], {"ns_dtype": "bfloat16"}, TypeError, "ns_dtype.*'bfloat16'"),
         ([torch.ones(2, 2)], {"ns_dtype": torch.int8}, ValueError, "ns_dtype.*int8"),
+        (torch.nn.Linear(2, 2), {}, TypeError, "split_parameters"),
         ([torch.ones(2, 2, dtype=torch.int32)], {}, TypeError, "real floating-point.*int32"),
         ([torch.ones(2, 2, dtype=torch.cfloat)], {}, TypeError, "real floating-point.*complex64"),
         ([{"params": [torch.ones(6, 2)], "heads": 4}], {}, ValueError, "heads=4 does not divide 6"),

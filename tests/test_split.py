@@ -132,7 +132,7 @@ def test_a_head_that_cannot_be_told_is_named():
     assert names(HeadFirst(), head=["to_words"]) == {"body.weight"}
     with pytest.warns(UserWarning, match="to_words"):
         assert names(HeadFirst(), head=()) == {"to_words.weight", "body.weight"}
-    with pytest.raises(AttributeError, match="to_word"):
+    with pytest.raises(ValueError, match="to_word"):
         split_parameters(HeadFirst(), head="to_word")
 
 

@@ -42,6 +42,8 @@ def rope(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
             [0.5403, 0.8415]])
     """
     length, width = x.shape[-2:]
+    if width % 2:
+        raise ValueError(f"RoPE rotates pairs, so the last axis must be even; got {width}")
     dtype = torch.promote_types(x.dtype, torch.float32)
     position = torch.arange(start, start + length, device=x.device, dtype=dtype)
     speed = base ** -(torch.arange(0, width, 2, device=x.device, dtype=dtype) / width)
@@ -136,15 +138,17 @@ def check_heads(width: int, heads: int, kv_heads: int | None = None) -> None:
         works = -(-width // heads) * heads
         raise ValueError(
             f"heads must divide width; got width={width}, heads={heads}. "
-            f"The next larger width that works is {works}."
+            f"The next larger width that works is {works}"
         )
     if kv_heads is None:
         return
     if kv_heads < 1 or heads % kv_heads:
         divisors = [n for n in range(1, heads + 1) if heads % n == 0]
-        raise ValueError(f"kv_heads must divide heads={heads}: one of {divisors}; got {kv_heads}.")
+        raise ValueError(f"kv_heads must divide heads={heads}: one of {divisors}; got {kv_heads}")
     if width // heads % 2:
-        raise ValueError(f"RoPE turns pairs, so width / heads must be even; got {width} / {heads}.")
+        raise ValueError(
+            f"RoPE rotates pairs, so width / heads must be even; got {width} / {heads}"
+        )
 
 
 class _Attention(nn.Module):
@@ -386,7 +390,7 @@ class MultiHeadLatentAttention(_Attention):
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
         if self.rotary_width % 2:
             raise ValueError(
-                f"RoPE turns pairs, so rotary_width must be even; got {self.rotary_width}."
+                f"RoPE rotates pairs, so rotary_width must be even; got {self.rotary_width}"
             )
 
     @property

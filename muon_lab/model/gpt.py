@@ -199,7 +199,10 @@ class GPT(nn.Module):
             return logits, None
         # In bf16 a sum of 256 exponentials loses the loss's third digit.
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return logits, F.cross_entropy(wide.flatten(0, 1), targets.flatten())
+        try:
+            return logits, F.cross_entropy(wide.flatten(0, 1), targets.flatten())
+        except IndexError as error:
+            raise ValueError(f"targets must lie in [0, {self.config.vocab}): {error}") from None
 
     @torch.no_grad()
     def generate(

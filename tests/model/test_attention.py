@@ -408,7 +408,7 @@ def test_qk_norm_makes_the_logits_blind_to_the_weights_scale():
         (lambda: MultiHeadAttention(30, 4), "next larger width that works is 32"),
         (lambda: MultiHeadAttention(32, 0), "at least 1"),
         (lambda: MultiHeadAttention(32, 4, 3), r"one of \[1, 2, 4\]; got 3"),
-        (lambda: MultiHeadAttention(12, 4), "must be even"),
+        (lambda: MultiHeadAttention(12, 4), "even"),
         (lambda: MultiHeadLatentAttention(32, 4, rotary_width=3), "must be even; got 3"),
         (lambda: MultiHeadLatentAttention(32, 4, kv_latent=0), "kv_latent must be at least 1"),
     ],
