@@ -2,28 +2,26 @@
 
 The rule is `muon_update_`, a function of tensors. The class `Muon` keeps the state, and hands that
 function matrices of one shape at a time, so that they are orthogonalized together as a stack.
-`split` decides which parameters of a model are matrices, and of what shape.
+`split` decides which parameters of a model are matrices; `options` checks what a group holds.
 """
 
-import difflib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
-from numbers import Integral, Real
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from muon_lab.options import Scale, check_group
 from muon_lab.orthogonalize import fast_dtype, newton_schulz_fast
 from muon_lab.polynomials import JORDAN, AnySchedule, Schedule, resolve
 from muon_lab.split import matrix_shape, split_parameters
 
 __all__ = ["Muon", "matrix_shape", "muon_update_", "split_parameters", "update_scale"]
 
-Scale = Literal["original", "match_rms_adamw", "spectral_unclamped"]
 # Numbers stepped at once: what fills a CPU's caches, and elsewhere what bounds the memory it takes.
 STACK = {"cpu": 2**20, "elsewhere": 2**26}
 _fast_dtype = torch.compiler.assume_constant_result(fast_dtype)
@@ -125,7 +123,7 @@ class Muon(torch.optim.Optimizer):
             param_group = ({} if param_group.get("use_muon", True) else adamw) | param_group
         super().add_param_group(param_group)
         try:
-            _check(self.param_groups[-1])
+            check_group(self.param_groups[-1])
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
@@ -149,7 +147,7 @@ class Muon(torch.optim.Optimizer):
         saved = state_dict["param_groups"]
         pairs = []
         for own, other in zip(self.param_groups, saved, strict=False):
-            _check(own | other | {"params": own["params"]})
+            check_group(own | other | {"params": own["params"]})
             pairs += zip(own["params"], other["params"], strict=False)
         pairs = [(p, state_dict["state"].get(number, {})) for p, number in pairs]
         for p, state in pairs:
@@ -172,6 +170,7 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:  # all groups are looked at before any weight moves
             tensors: tuple[list[Tensor], ...] = ([], [], [], [], [])
             self._init_group(group, *tensors)
+            update_scale(1, 1, group["adjust_lr_fn"])  # refuses a rule that was set since
             work.append((group, tensors))
         for group, (params, grads, *state) in work:
             if group["use_muon"]:
@@ -189,7 +188,7 @@ class Muon(torch.optim.Optimizer):
         """
         buffer = self.state.get(parameter, {}).get("momentum_buffer")
         if buffer is None or parameter.grad is None:
-            raise ValueError("no direction yet: Muon must have stepped it, and its grad be there")
+            raise ValueError("no direction: Muon has not stepped this parameter, or its grad is gone")
         group = next(g for g in self.param_groups if any(p is parameter for p in g["params"]))
         grad = -parameter.grad if group["maximize"] else parameter.grad
         ahead = grad.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer
@@ -286,81 +285,3 @@ def _orthogonalize(stack: Tensor, group: dict) -> Tensor:
     dtype = group["ns_dtype"] or _fast_dtype(stack.device)
     options = group["ns_coefficients"], group["ns_steps"], group["eps"], dtype
     return newton_schulz_fast(matrices, *options).contiguous().view(stack.shape)
-
-
-# What each option of a group may be: its kind, its values, and both in words.
-AT_LEAST_ZERO = (Real, lambda v: 0 <= v < math.inf, "a finite number of at least 0")
-FLAG = (bool, lambda v: True, "True or False")
-OPTIONS: dict[str, tuple] = {
-    "lr": AT_LEAST_ZERO,
-    "weight_decay": AT_LEAST_ZERO,
-    "eps": AT_LEAST_ZERO,
-    "momentum": (Real, lambda v: 0 <= v < 1, "a number in [0, 1), for example 0.95"),
-    "nesterov": FLAG,
-    "maximize": FLAG,
-    "use_muon": FLAG,
-    "transposed": FLAG,
-    "kernels": (bool | None, lambda v: True, "True, False or None"),
-    "ns_steps": (Integral | None, lambda v: v is None or v >= 1, "a whole number or None"),
-    "heads": (Integral | None, lambda v: v is None or v >= 1, "a whole number or None"),
-    "rows": (
-        tuple | list | None,
-        lambda v: v is None or (v and all(isinstance(n, Integral) and n > 0 for n in v)),
-        "the rows of each matrix, for example (512, 128, 128), or None",
-    ),
-    "adjust_lr_fn": (
-        str | None, lambda v: v in (None, *get_args(Scale)), f"one of {get_args(Scale)} or None"
-    ),
-    "ns_dtype": (
-        torch.dtype | None, lambda v: v is None or v.is_floating_point, "a torch float or None"
-    ),
-    "betas": (
-        tuple | list,
-        lambda v: len(v) == 2 and all(isinstance(b, Real) and 0 <= b < 1 for b in v),
-        "two numbers in [0, 1), for example (0.9, 0.999)",
-    ),
-}  # fmt: skip
-
-
-def _check(group: dict) -> None:
-    """Raise TypeError or ValueError for an option, or a parameter, that cannot work."""
-    for name, value in group.items():
-        near = difflib.get_close_matches(name, [*OPTIONS, "ns_coefficients"], 1, 0.8)
-        if name in OPTIONS:
-            kind, fits, words = OPTIONS[name]
-            if name == "lr" and isinstance(value, Tensor):
-                if value.numel() != 1:
-                    raise ValueError(f"Tensor lr must be 1-element; got {tuple(value.shape)}")
-                value = value.item()
-            wrong_bool = isinstance(value, bool) and bool not in (kind, *get_args(kind))
-            if wrong_bool or not isinstance(value, kind):
-                raise TypeError(f"{name} must be {words}; got {value!r}")
-            if not fits(value):
-                raise ValueError(f"{name} must be {words}; got {value!r}")
-        elif near and near[0] != name:
-            raise ValueError(f"no option is called {name!r}: is {near[0]!r} meant?")
-    resolve(group["ns_coefficients"], group["ns_steps"])
-    names = group.get("names", group.get("param_names", ()))
-    if len(names) != len(group["params"]):  # none given, or parameters taken out since
-        names = range(len(group["params"]))
-    for name, p in zip(names, group["params"], strict=True):
-        _check_parameter(name, p, group)
-
-
-def _check_parameter(name: str | int, p: Tensor, group: dict) -> None:
-    if not p.is_floating_point():
-        raise TypeError(
-            f"Muon takes real floating-point parameters; parameter {name!r} is {p.dtype}"
-        )
-    if not group["use_muon"]:
-        return
-    if p.ndim < 2:
-        raise ValueError(
-            f"Muon only supports 2D parameters, and stacks of them: parameter {name!r} has shape "
-            f"{tuple(p.shape)}. Put it in a group with use_muon=False, or let "
-            "muon_lab.muon.split_parameters(model) make the groups"
-        )
-    shape = p.mT.shape if group["transposed"] else p.shape
-    if group["rows"] and sum(group["rows"]) != shape[-2]:
-        raise ValueError(f"rows={group['rows']} must add up to the {shape[-2]} rows of {name!r}")
-    matrix_shape(shape, group["kernels"], group["heads"])

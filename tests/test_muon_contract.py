@@ -15,7 +15,8 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import Parameter
 
-from muon_lab.muon import OPTIONS, Muon, split_parameters
+from muon_lab.muon import Muon, split_parameters
+from muon_lab.options import OPTIONS
 from muon_lab.polynomials import SCHEDULES
 from tests.assertions import assert_close
 
@@ -382,7 +383,7 @@ def test_step_hooks_run():
         ([{"params": [torch.ones(6, 2)], "rows": 3}], {}, TypeError, "rows must be"),
         ([{"params": [torch.ones(6, 2)], "use_muon": "yes"}], {}, TypeError, "use_muon must be"),
         ([{"params": [torch.ones(2, 2)], "weightdecay": 0}], {}, ValueError, "'weight_decay'"),
-        ([{"params": [torch.ones(2, 2)], "beta": 0.9}], {}, ValueError, "'betas' meant"),
+        ([{"params": [torch.ones(2, 2)], "beta": 0.9}], {}, ValueError, "mean 'betas'"),
         (
             [{"params": [torch.ones(2)], "use_muon": False, "betas": (0.9, 1.0)}], {},
             ValueError, "betas must be two",
