@@ -4,6 +4,7 @@ The schedule and the batches follow from the step's number, so that they need no
 """
 
 import fcntl
+import glob
 import os
 import zipfile
 from collections.abc import Iterator
@@ -66,6 +67,8 @@ def reserve_checkpoint(path: str | Path | None, resume: bool) -> Iterator[None]:
                 f"checkpoint {target.name} is in use by another run: wait until that ends, or "
                 "choose another --checkpoint"
             ) from None
+        for part in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
+            part.unlink()  # of a run that was killed while it saved
         try:
             if target.exists() and not resume:
                 raise ValueError(

@@ -7,8 +7,8 @@ interrupted sweep can be continued. All other options are passed on to each run.
 """
 
 import argparse
-import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -49,7 +49,7 @@ def sweep(
     seeds: Sequence[int],
     folder: Path,
     *,
-    corpus: str | None = None,
+    corpus: str | Path | None = None,
     jobs: int = 1,
 ) -> list[Run]:
     """Run each optimizer's grid on the first seed, then its best on every seed; return the runs.
@@ -71,7 +71,7 @@ def sweep(
 
 
 def run_all(
-    configs: Sequence[TrainConfig], folder: Path, corpus: str | None, jobs: int
+    configs: Sequence[TrainConfig], folder: Path, corpus: str | Path | None, jobs: int
 ) -> list[Run]:
     """Return the runs of these configurations: those in the folder, and the others when done."""
     recorded = load_all(folder) if list(folder.glob("*.json")) else []
@@ -92,7 +92,7 @@ def matches(config: TrainConfig, run: Run, sha256: str | None = None) -> bool:
 
 
 def run_missing(
-    configs: Sequence[TrainConfig], folder: Path, corpus: str | None, jobs: int
+    configs: Sequence[TrainConfig], folder: Path, corpus: str | Path | None, jobs: int
 ) -> Iterator[Run | str]:
     """Yield each run, or why it failed, when it ends; after an interrupt start no more."""
     began = time.perf_counter()
@@ -116,25 +116,23 @@ def run_missing(
 
 
 def train_in_process(
-    config: TrainConfig, path: Path, corpus: str | None, threads: int
+    config: TrainConfig, path: Path, corpus: str | Path | None, threads: int
 ) -> Run | str:
     """Train in a process of its own, whose peak memory is the run's; return the run or an error."""
-    request = json.dumps({"config": asdict(config), "corpus": corpus, "path": str(path)})
     count = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     done = subprocess.run(
         [sys.executable, "-c", RUN_PROCESS],
-        input=request, env=os.environ | count, capture_output=True, text=True,
+        input=pickle.dumps((config, path, corpus)), env=os.environ | count, capture_output=True,
     )  # fmt: skip
     if done.returncode:
-        return (done.stderr.strip().splitlines() or ["its process was stopped"])[-1].strip()
+        return (done.stderr.decode().strip().splitlines() or ["its process was stopped"])[-1]
     return load(path)
 
 
 def train_from_stdin() -> None:
     """Train and save the run that `train_in_process` asks for."""
-    asked = json.load(sys.stdin)
-    run = train(TrainConfig(**asked["config"]), progress=False, corpus=asked["corpus"])
-    run.save(asked["path"])
+    config, path, corpus = pickle.load(sys.stdin.buffer)
+    train(config, progress=False, corpus=corpus).save(path)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -39,14 +39,14 @@ def test_the_standard_library_is_some_ten_megabytes_with_about_a_tenth_held_out(
     assert library.train_files + library.valid_files > 300
 
 
-def test_tests_and_installed_packages_are_no_part_of_it(library):
+def test_tests_and_installed_packages_are_excluded(library):
     both = as_bytes(library.train) + as_bytes(library.valid)
-    assert b"class TestLoader" in both  # unittest/loader.py: a part of the library itself
+    assert b"class TestLoader" in both  # unittest/loader.py: part of the library itself
     assert b"class TestHeapPython" not in both  # test/test_heapq.py
     assert b"def newton_schulz" not in both  # site-packages
 
 
-def test_what_each_build_writes_of_itself_is_no_part_of_it(folder, monkeypatch):
+def test_what_each_build_writes_of_itself_is_excluded(folder, monkeypatch):
     monkeypatch.setattr("sysconfig.get_path", lambda _: folder)
     for name in ("this.py", "that/this.py", "_sysconfigdata__linux_.py", "config-3.11/config.py"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -118,9 +118,10 @@ def test_a_folder_without_text_says_what_was_there(tmp_path, files, sentence):
         load_corpus(tmp_path)
 
 
-def test_a_missing_path_says_so_and_what_would_work(tmp_path):
-    with pytest.raises(ValueError, match="no such file or folder; name a text file"):
-        load_corpus(tmp_path / "nowhere")
+@pytest.mark.parametrize("path", ["nowhere", ""])
+def test_a_missing_path_says_so_and_what_would_work(path):
+    with pytest.raises(ValueError, match=f"no corpus at '{path}'.*file or folder; name a text"):
+        load_corpus(path)
 
 
 @pytest.mark.parametrize("cut", [batches, windows])
@@ -174,4 +175,4 @@ def test_a_copy_of_the_library_has_its_hash(tmp_path, capsys):
     assert f"sha256 {copy.sha256[:12]}" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([str(folder)])
-    assert "library is there already" in capsys.readouterr().err
+    assert "library exists already" in capsys.readouterr().err

@@ -6,10 +6,8 @@ import torch
 
 from muon_lab.muon import Muon
 from muon_lab.orthogonalize import polar_factor
-from muon_lab.training import loop as training
-from muon_lab.training import spectra
-from muon_lab.training.config import TrainConfig
-from muon_lab.training.loop import begin, drawn_from, train_step_
+from muon_lab.training import TrainConfig, new_training, spectra, training_steps
+from muon_lab.training import loop as loop_module
 from muon_lab.training.spectra import (
     QUANTILES,
     SPECTRA,
@@ -28,26 +26,11 @@ def random_matrix(*values, shape, seed=0):
     return U @ torch.diag(torch.tensor(values)) @ V.mT
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    book = tmp_path_factory.mktemp("book") / "book.txt"
-    book.write_text("".join(f"{number} squared is {number**2}\n" for number in range(400)))
-    return lambda **options: TrainConfig(preset="tiny", corpus=str(book), **options)
-
-
-def stepped(asked):
-    state = begin(asked)
-    stream = drawn_from(state)
-    for _ in range(3):
-        train_step_(state, stream)
-    return state
-
-
 @pytest.mark.parametrize(
     ("attention", "query"), [("mha", "query"), ("gqa", "query"), ("mla", "query_content")]
 )
-def test_five_matrices_of_the_middle_block_are_watched(config, attention, query):
-    model = begin(config(attention=attention, layers=3)).model
+def test_five_matrices_of_the_middle_block_are_watched(new, attention, query):
+    model = new(attention=attention, layers=3).model
     parts = (f"attention.{query}", "attention.value", "attention.output", "mlp.up", "mlp.down")
     assert set(watched_matrices(model)) == {f"blocks.1.{part}.weight" for part in parts}
 
@@ -99,11 +82,11 @@ def test_a_zero_matrix_gives_zeros_and_no_nan(measured):
     assert found["rare_share"] == found["rare_share_momentum"] == 0.0
 
 
-def test_before_a_step_there_is_no_momentum_and_asking_leaves_no_trace(config):
-    state = begin(config())
+def test_before_a_step_there_is_no_momentum_and_asking_leaves_no_trace(new):
+    training = new()
     with pytest.raises(ValueError, match="take a step"):
-        spectra_of(state.model, state.optimizer)
-    assert not state.optimizer.state
+        spectra_of(training.model, training.optimizer)
+    assert not training.optimizer.state
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
@@ -132,35 +115,34 @@ def test_adamws_update_is_the_one_that_it_stepped_along():
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_looking_changes_nothing(config, optimizer):
-    state, plain = stepped(config(optimizer=optimizer)), stepped(config(optimizer=optimizer))
-    dice = torch.get_rng_state()
-    spectra_of(state.model, state.optimizer)
-    torch.testing.assert_close(torch.get_rng_state(), dice, rtol=0, atol=0)
-    both = (state, plain)
+def test_looking_changes_nothing(new, optimizer):
+    training, plain = new(3, optimizer=optimizer), new(3, optimizer=optimizer)
+    generator = torch.get_rng_state()
+    spectra_of(training.model, training.optimizer)
+    torch.testing.assert_close(torch.get_rng_state(), generator, rtol=0, atol=0)
+    both = (training, plain)
     for states in (
         [each.model.state_dict() for each in both],
         [each.optimizer.state_dict()["state"] for each in both],
     ):
         torch.testing.assert_close(*states, rtol=0, atol=0)
-    for seen, unseen in zip(state.model.parameters(), plain.model.parameters(), strict=True):
+    for seen, unseen in zip(training.model.parameters(), plain.model.parameters(), strict=True):
         torch.testing.assert_close(seen.grad, unseen.grad, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_run_with_spectra_is_the_run_without(config, monkeypatch, optimizer):
-    asked = config(optimizer=optimizer)
-    run = training.train(asked, progress=False)
-    monkeypatch.setattr(training, "spectra_of", lambda model, optimizer: {})
-    plain = training.train(asked, progress=False)
+def test_a_run_with_spectra_is_the_run_without(quietly, monkeypatch, optimizer):
+    run = quietly(optimizer=optimizer)
+    monkeypatch.setattr(loop_module, "spectra_of", lambda model, optimizer: {})
+    plain = quietly(optimizer=optimizer)
     for name in plain.curves.keys() - {"valid_seconds"}:
         np.testing.assert_array_equal(run.curves[name], plain.curves[name])
     assert run.samples == plain.samples
     assert set(SPECTRA) <= run.curves.keys() - plain.curves.keys()
 
 
-def test_the_record_holds_spectra_of_every_validation_after_the_first(config):
-    run = training.train(config(optimizer="muon"), progress=False)
+def test_the_record_holds_spectra_of_every_validation_after_the_first(quietly):
+    run = quietly(optimizer="muon")
     about = run.provenance["spectra"]
     assert run.curves["spectrum_step"].tolist() == [4, 8, 12]
     assert about["quantiles"] == list(QUANTILES)
@@ -170,11 +152,13 @@ def test_the_record_holds_spectra_of_every_validation_after_the_first(config):
         assert run.curves[name].min() >= 0 and run.curves[name].max() <= 1
 
 
-def test_muons_update_uses_rare_directions_more_than_its_momentum_and_adamws_do(config):
-    shares = {}
+def test_muons_update_uses_rare_directions_more_than_its_momentum_and_adamws_do(tmp_path):
+    book, shares = tmp_path / "book.txt", {}
+    book.write_text("".join(f"{number} squared is {number**2}\n" for number in range(400)))
     for optimizer in ("adamw", "muon"):
-        state = stepped(config(optimizer=optimizer))
-        found = spectra_of(state.model, state.optimizer)
+        training = new_training(TrainConfig(preset="tiny", optimizer=optimizer, steps=3), book)
+        assert len(list(training_steps(training))) == 3
+        found = spectra_of(training.model, training.optimizer)
         shares[optimizer] = np.mean(found["rare_share"])
         assert np.mean(found["rare_share_momentum"]) < shares[optimizer]
     assert shares["muon"] > shares["adamw"]

@@ -1,122 +1,62 @@
-"""Real processes, killed for good at any moment, must come back as if nothing had been.
+"""A real process, killed at any moment and interrupted, must end as if nothing had happened.
 
 Equal means: every weight, every number of the optimizer's state, every recorded number and text.
 Left out are the seconds, which are the clock's (``valid_seconds``, ``costs``), and the provenance
-that tells one process from another: date, command and commit.
+that differs between processes: date, command and commit.
 """
 
 import json
 import os
-import random
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
 
-OPTIMIZERS = ("adamw", "muon", "muonclip")
-STEPS = 150
+from muon_lab.training.__main__ import main
+
+STEPS = 120
 CLOCK = {"seconds", "optimizer_seconds", "valid_seconds"}
-OWN = {"date", "command", "commit"}  # the last changes where somebody works on the lab meanwhile
-PATIENCE = 120  # seconds; what waits longer than this waits for nothing
+OWN = {"date", "command", "commit"}  # the last changes while somebody works on the lab
+PATIENCE = 120  # seconds
 
 
-def words(folder, optimizer):
-    """The command of one run: it saves after every step, so that kills fall into saving too."""
-    book = folder.parent / "book.txt"
-    sizes = "--preset tiny --layers 1 --tau 0.05 --checkpoint-every 1 --valid-every 20"
-    return [
-        *(sys.executable, "-m", "muon_lab.training"),
-        *f"{sizes} --steps {STEPS}".split(),
-        *("--optimizer", optimizer, "--corpus", str(book)),
-        *("--checkpoint", str(folder / "state.pt"), "--save", str(folder / "run.json")),
-    ]
+@pytest.fixture
+def arguments(book):
+    """The options of one run: it saves after every step, so that a kill may fall into saving."""
+
+    def make(folder):
+        folder.mkdir()
+        sizes = f"--preset tiny --layers 1 --tau 0.05 --valid-every 20 --steps {STEPS}"
+        files = ["--checkpoint", str(folder / "state.pt"), "--save", str(folder / "run.json")]
+        options = ["--optimizer", "muonclip", "--corpus", str(book), "--checkpoint-every", "1"]
+        return [*sizes.split(), *options, *files]
+
+    return make
 
 
 def start(command):
-    alone = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, env=alone, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    alone = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=alone, text=True, **pipes)
 
 
-def finish(process):
-    error = process.communicate(timeout=PATIENCE)[1]
-    assert process.returncode == 0, error
-
-
-def until(process, condition, pause=0.004):
-    """Wait for something that a process is to bring about; say so if it ends instead."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
+def end_after(process, path, step, number):
+    """Send a signal once at least this step is saved; return the process's last words."""
+    deadline = time.monotonic() + PATIENCE
+    while not (path.exists() and step_of(path) >= step):
         assert process.poll() is None, f"ended too early: {process.communicate()[1]}"
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(pause)
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.004)
+    process.send_signal(number)
+    return process.communicate(timeout=PATIENCE)[1]
 
 
 def step_of(path):
     return torch.load(path, weights_only=True)["step"]
-
-
-def until_step(process, path, step):
-    """Wait until a process has saved at least this step; a file is read once for each save."""
-    seen = [path.stat().st_mtime_ns if path.exists() else None]
-
-    def reached():
-        now = path.stat().st_mtime_ns if path.exists() else None
-        old, seen[0] = seen[0], now
-        return now != old and step_of(path) >= step
-
-    until(process, reached)
-
-
-def kill_and_resume(folder, optimizer):
-    """Kill the run at three random steps, the second time while it writes; return them."""
-    folder.mkdir()
-    dice = random.Random(optimizer)
-    state, part, command = folder / "state.pt", folder / "state.pt.part", words(folder, optimizer)
-    died_at = []
-    for step in sorted(dice.sample(range(2, STEPS // 2), 3)):
-        process = start(command + ["--resume"] * bool(died_at))
-        until_step(process, state, step)
-        if len(died_at) == 1:
-            until(process, part.exists, pause=0.0002)
-        else:
-            time.sleep(dice.uniform(0, 0.02))
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        died_at.append(step_of(state))
-    finish(start([*command, "--resume"]))
-    return died_at
-
-
-def unbroken(folder):
-    """Let each optimizer's run go through undisturbed, all in one process."""
-    for optimizer in OPTIMIZERS:
-        (folder / f"{optimizer} whole").mkdir()
-    commands = [words(folder / f"{name} whole", name)[3:] for name in OPTIMIZERS]
-    script = "import sys; from muon_lab.training.loop import main; sys.exit(sum(map(main, {})))"
-    finish(start([sys.executable, "-c", script.format(commands)]))
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Do all of it at once, since most of it is waiting for processes to begin."""
-    folder = tmp_path_factory.mktemp("runs")
-    text = "".join(f"{number} squared is {number**2}\n" for number in range(400))
-    (folder / "book.txt").write_text(text)
-    with ThreadPoolExecutor() as pool:
-        whole = pool.submit(unbroken, folder)
-        told = {name: pool.submit(kill_and_resume, folder / name, name) for name in OPTIMIZERS}
-        told["interrupted"] = pool.submit(interrupt_and_obey, folder / "interrupted")
-        whole.result()
-        yield folder, {name: each.result() for name, each in told.items()}
 
 
 def recorded(folder):
@@ -124,8 +64,8 @@ def recorded(folder):
     state = torch.load(folder / "state.pt", weights_only=True)
     run = json.loads((folder / "run.json").read_text())
     del run["costs"]
-    for values, out in ((state, CLOCK), (state["curves"], CLOCK), (run["curves"], CLOCK)):
-        for name in out & values.keys():
+    for values in (state, state["curves"], run["curves"]):
+        for name in CLOCK & values.keys():
             del values[name]
     for name in OWN:
         del run["provenance"][name]
@@ -134,8 +74,26 @@ def recorded(folder):
     return state, run
 
 
-def assert_same(folder, other):
-    (state, run), (other_state, other_run) = recorded(folder), recorded(other)
+def test_a_run_killed_and_interrupted_is_the_run_that_was_not(arguments, tmp_path):
+    folder, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-m", "muon_lab.training", *arguments(folder)]
+    state = folder / "state.pt"
+
+    process = start(command)
+    end_after(process, state, 10, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL and 10 <= step_of(state) < STEPS
+
+    process = start([*command, "--resume"])
+    said = end_after(process, state, step_of(state) + 10, signal.SIGINT)
+    assert process.returncode == 130 and 20 <= step_of(state) < STEPS
+    assert "stopping when this step is done and saved" in said and "Traceback" not in said
+
+    process = start(shlex.split(said.partition("continue with: ")[2]))
+    assert process.communicate(timeout=PATIENCE)[1] == "" and process.returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["run.json", "state.pt"]
+
+    assert main(arguments(whole)) == 0
+    (state, run), (other_state, other_run) = recorded(folder), recorded(whole)
     assert state["step"] == STEPS and len(run["curves"]["loss"]) == STEPS
     for part in ("model", "random"):
         torch.testing.assert_close(state.pop(part), other_state.pop(part), rtol=0, atol=0)
@@ -143,38 +101,3 @@ def assert_same(folder, other):
     torch.testing.assert_close(*moments, rtol=0, atol=0)
     assert state == other_state  # step, curves, samples, configuration, learning rates
     assert run == other_run
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_run_killed_three_times_is_the_run_that_was_not(runs, optimizer):
-    folder, told = runs
-    died_at = told[optimizer]
-    assert 1 < died_at[0] < died_at[1] < died_at[2] < STEPS
-    assert_same(folder / optimizer, folder / f"{optimizer} whole")
-
-
-def test_a_killed_run_leaves_nothing_behind(runs):
-    folder, _ = runs
-    for optimizer in OPTIMIZERS:
-        left = sorted(path.name for path in (folder / optimizer).iterdir())
-        assert left == ["run.json", "state.pt"]
-
-
-def interrupt_and_obey(folder):
-    """Press Ctrl-C, then do what the run says on its way out; return that and its exit status."""
-    folder.mkdir()
-    process = start(words(folder, "muonclip"))
-    until_step(process, folder / "state.pt", 10)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=PATIENCE)[1]
-    finish(start(shlex.split(said.partition("go on with: ")[2])))
-    return said, process.returncode
-
-
-def test_the_command_that_an_interrupted_run_gives_ends_it_as_if_it_had_gone_on(runs):
-    folder, told = runs
-    said, status = told["interrupted"]
-    assert status == 130
-    assert "stopping once this step is done and saved" in said and "Traceback" not in said
-    assert Path(shlex.split(said.partition("go on with: ")[2])[0]) == Path(sys.executable)
-    assert_same(folder / "interrupted", folder / "muonclip whole")

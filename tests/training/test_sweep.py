@@ -5,32 +5,35 @@ import pytest
 from example_runs import make_run
 
 from muon_lab.runs import load
-from muon_lab.training import sweep as module
+from muon_lab.training import sweep as sweep_module
 from muon_lab.training.config import TrainConfig
 from muon_lab.training.data import load_corpus
 from muon_lab.training.provenance import file_name
-from muon_lab.training.sweep import TrainApart, grid, main, sweep
+from muon_lab.training.sweep import grid, main, matches, sweep, train_in_process
 
-TEXT = Path(__file__)  # a small text, soon read
-TINY = TrainConfig(preset="tiny", steps=3, corpus=str(TEXT))
+TEXT = Path(__file__)  # a small text, quickly read
+TINY = TrainConfig(preset="tiny", steps=3)
+COMMAND = ["--preset", "tiny", "--steps", "3", "--corpus", str(TEXT)]
 
 
 @pytest.fixture
-def runner():
-    """Make up a run in no time: the best learning rate is the preset's, and 0.1 the best decay."""
+def runner(monkeypatch):
+    """Make up each run in no time: the preset's learning rate and the decay 0.1 are the best."""
 
-    def run(config, path):
+    def run(config, path, corpus, threads):
         run.asked.append(path.name)
         if config.lr in run.diverging:
             return "step 2 was not taken"
         loss = abs(config.lr / TINY.lr - 1) + abs(config.weight_decay - 0.1) + 1
         shape = {"max_logit": [[[1.0] * config.heads] * config.layers] * 3}
-        made = make_run((9, loss), config.seed, config=asdict(config), **shape)
-        made.provenance["corpus"]["sha256"] = load_corpus(TEXT).sha256
+        settings = asdict(config) | {"corpus": TEXT.name}
+        made = make_run((9, loss), config.seed, config=settings, **shape)
+        made.provenance["corpus"]["sha256"] = load_corpus(corpus).sha256
         made.save(path)
         return load(path)
 
     run.asked, run.diverging = [], ()
+    monkeypatch.setattr(sweep_module, "train_in_process", run)
     return run
 
 
@@ -43,13 +46,12 @@ def test_a_grid_varies_rate_and_decay_and_nothing_else():
     configs = grid(TINY, (0.5, 1, 2), (0, 0.1))
     pairs = [(config.lr, config.weight_decay) for config in configs]
     assert pairs == [(0.0015, 0), (0.0015, 0.1), (0.003, 0), (0.003, 0.1), (0.006, 0), (0.006, 0.1)]
-    assert {replace(c, lr=1, weight_decay=0) for c in configs} == {
-        replace(TINY, lr=1, weight_decay=0)
-    }
+    common = {replace(config, lr=1, weight_decay=0) for config in configs}
+    assert common == {replace(TINY, lr=1, weight_decay=0)}
 
 
 def test_the_grid_runs_on_the_first_seed_and_the_best_on_every_seed(tmp_path, runner):
-    runs = sweep(grids(("adamw", "muon")), [5, 6, 7], tmp_path, runner=runner)
+    runs = sweep(grids(("adamw", "muon")), [5, 6, 7], tmp_path, corpus=TEXT)
     assert len(runs) == len(runner.asked) == 2 * (6 + 2)
     assert [name for name in runner.asked if "seed5" not in name] == [
         f"{name}-mha-lr0.003-decay0.1-seed{seed}.json"
@@ -60,96 +62,90 @@ def test_the_grid_runs_on_the_first_seed_and_the_best_on_every_seed(tmp_path, ru
 
 
 def test_what_is_recorded_is_not_run_again(tmp_path, runner, capsys):
-    whole = sweep(grids(), [0, 1], tmp_path, runner=runner)
+    whole = sweep(grids(), [0, 1], tmp_path, corpus=TEXT)
     (tmp_path / "adamw-mha-lr0.0015-decay0-seed0.json").unlink()
     runner.asked.clear()
-    again = sweep(grids(), [0, 1], tmp_path, runner=runner)
+    again = sweep(grids(), [0, 1], tmp_path, corpus=TEXT)
     assert runner.asked == ["adamw-mha-lr0.0015-decay0-seed0.json"]
     assert len(again) == len(whole)
     assert "6 runs, 5 of them recorded already" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("change", [{"steps": 4}, {"schedule": "wsd"}, {"tau": 3.0}])
-def test_a_record_of_another_configuration_does_not_count(tmp_path, runner, change):
-    runs = sweep(grids(decays=(0.1,)), [0], tmp_path, runner=runner)
-    config = replace(TINY, weight_decay=0.1)
-    assert any(module._is(config, run) for run in runs)
-    assert not any(module._is(replace(config, **change), run) for run in runs)
+@pytest.mark.parametrize("change", [{"steps": 4}, {"schedule": "wsd"}, {"accumulate": 2}])
+def test_a_record_of_a_different_configuration_does_not_count(tmp_path, runner, change):
+    (run,) = sweep(grids(factors=(1,), decays=(0.1,)), [0], tmp_path, corpus=TEXT)
+    assert matches(TINY, run)
+    assert not matches(replace(TINY, **change), run)
 
 
-def test_a_batch_that_memory_cut_into_parts_is_the_same_batch(tmp_path, runner):
-    (run,) = sweep(grids(factors=(1,), decays=(0.1,)), [0], tmp_path, runner=runner)
-    run.config["accumulate"] = 2
-    assert module._is(replace(TINY, weight_decay=0.1), run)
+def test_a_record_of_a_different_text_does_not_count(tmp_path, runner):
+    (run,) = sweep(grids(factors=(1,), decays=(0.1,)), [0], tmp_path, corpus=TEXT)
+    assert matches(TINY, run, sha256=load_corpus(TEXT).sha256)
+    assert not matches(TINY, run, sha256="another")
 
 
-def test_a_record_of_another_text_does_not_count(tmp_path, runner):
-    (run,) = sweep(grids(factors=(1,), decays=(0.1,)), [0], tmp_path, runner=runner)
-    config = replace(TINY, weight_decay=0.1)
-    assert not module._is(config, run, text="another")
-
-
-def test_a_run_that_diverges_is_told_and_the_sweep_goes_on(tmp_path, runner, capsys):
+def test_a_run_that_diverges_is_reported_and_the_sweep_continues(tmp_path, runner, capsys):
     runner.diverging = (0.006,)
-    runs = sweep(grids(), [0, 1], tmp_path, runner=runner)
+    runs = sweep(grids(), [0, 1], tmp_path, corpus=TEXT)
     assert len(runs) == 4 + 1
     assert capsys.readouterr().out.count("step 2 was not taken") == 2
 
 
 def test_an_optimizer_that_always_diverges_has_no_best(tmp_path, runner):
     runner.diverging = (0.0015, 0.003, 0.006)
-    assert sweep(grids(), [0, 1], tmp_path, runner=runner) == []
+    assert sweep(grids(), [0, 1], tmp_path, corpus=TEXT) == []
 
 
 def test_unequal_numbers_of_tries_are_refused(tmp_path, runner):
     unfair = grids() | {"muon": grids()["adamw"][:3]}
     with pytest.raises(ValueError, match=r"same number of tries; these have .*'muon': 3"):
-        sweep(unfair, [0], tmp_path, runner=runner)
+        sweep(unfair, [0], tmp_path, corpus=TEXT)
+    assert runner.asked == []
 
 
-def test_an_interrupted_sweep_begins_nothing_more(tmp_path, runner):
-    def stop(config, path):
+def test_an_interrupted_sweep_starts_nothing_more(tmp_path, runner, monkeypatch):
+    def stop(*options):
         if runner.asked:
             raise KeyboardInterrupt
-        return runner(config, path)
+        return runner(*options)
 
+    monkeypatch.setattr(sweep_module, "train_in_process", stop)
     with pytest.raises(KeyboardInterrupt):
-        sweep(grids(), [0, 1], tmp_path, runner=stop)
+        sweep(grids(), [0, 1], tmp_path, corpus=TEXT)
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_two_runs_at_once_give_the_same_runs(tmp_path, runner):
-    one = sweep(grids(), [0, 1], tmp_path / "one", runner=runner)
-    two = sweep(grids(), [0, 1], tmp_path / "two", jobs=2, runner=runner)
+    one = sweep(grids(), [0, 1], tmp_path / "one", corpus=TEXT)
+    two = sweep(grids(), [0, 1], tmp_path / "two", corpus=TEXT, jobs=2)
     labels = [sorted(run.label for run in runs) for runs in (one, two)]
     assert labels[0] == labels[1]
 
 
-def test_a_run_apart_leaves_its_file_and_is_the_run_that_was_asked_for(tmp_path):
+def test_a_run_in_its_own_process_is_the_run_that_was_asked_for(tmp_path):
     config = replace(TINY, optimizer="muon", lr=0.02, valid_every=2)
-    run = TrainApart(threads=1)(config, tmp_path / file_name(config))
-    assert module._is(config, run)
-    assert run.provenance["command"] == config.command()
+    run = train_in_process(config, tmp_path / file_name(config), TEXT, threads=1)
+    assert matches(config, run, load_corpus(TEXT).sha256)
+    assert run.provenance["command"] == replace(config, corpus=TEXT.name).command()
+    assert run.provenance["device"].endswith("torch threads: 1")
     assert [path.name for path in tmp_path.iterdir()] == ["muon-mha-lr0.02-decay0.1-seed0.json"]
 
 
-def test_a_run_apart_that_fails_tells_why(tmp_path):
-    told = TrainApart(threads=1)(replace(TINY, lr=1e30), tmp_path / "run.json")
-    assert "was not taken" in told and not list(tmp_path.iterdir())
+def test_a_run_in_its_own_process_that_fails_says_why(tmp_path):
+    error = train_in_process(replace(TINY, lr=1e30), tmp_path / "run.json", TEXT, threads=1)
+    assert error.startswith("FloatingPointError: step 2 was not taken")
+    assert not list(tmp_path.iterdir())
 
 
-def test_the_command_ends_with_the_table(tmp_path, runner, capsys, monkeypatch):
-    monkeypatch.setattr(module, "TrainApart", lambda threads: runner)
-    words = "--preset tiny --steps 3 --optimizer adamw --factors 1 2 --decay 0.1 --seed 0 1"
-    words = [*words.split(), "--corpus", str(TEXT), "--save", str(tmp_path)]
-    assert main(words) == 0
+def test_the_command_ends_with_the_table(tmp_path, runner, capsys):
+    options = ["--optimizer", "adamw", "--factors", "1", "2", "--decay", "0.1", "--seed", "0", "1"]
+    assert main([*COMMAND, *options, "--save", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "bits a byte, seeds 0 1" in printed
-    assert "is the least tried: a better one may lie beyond" in printed
+    assert "adamw" in printed and "seeds 0 1" in printed
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("options", "part"),
     [
         (["--lr", "0.1"], "--lr: a sweep varies these itself"),
         (["--weight-decay=0"], "a sweep varies these itself"),
@@ -157,14 +153,25 @@ def test_the_command_ends_with_the_table(tmp_path, runner, capsys, monkeypatch):
         (["--jobs", "0"], "--jobs must be 1 or more; got 0"),
     ],
 )
-def test_options_that_no_sweep_can_have_are_refused(tmp_path, capsys, words, sentence):
+def test_options_that_no_sweep_can_have_are_refused(tmp_path, capsys, options, part):
     with pytest.raises(SystemExit):
-        main(["--save", str(tmp_path), *words])
-    assert sentence in capsys.readouterr().err
+        main(["--save", str(tmp_path), *options])
+    assert part in capsys.readouterr().err
 
 
-def test_what_is_named_twice_is_tried_once(tmp_path, runner, monkeypatch):
-    monkeypatch.setattr(module, "TrainApart", lambda threads: runner)
-    words = "--preset tiny --steps 3 --optimizer adamw --factors 1 1 --decay 0 0.0 --seed 2 2"
-    assert main([*words.split(), "--corpus", str(TEXT), "--save", str(tmp_path)]) == 0
+def test_what_is_named_twice_is_tried_once(tmp_path, runner):
+    options = [
+        "--optimizer",
+        "adamw",
+        "--factors",
+        "1",
+        "1",
+        "--decay",
+        "0",
+        "0.0",
+        "--seed",
+        "2",
+        "2",
+    ]
+    assert main([*COMMAND, *options, "--save", str(tmp_path)]) == 0
     assert runner.asked == ["adamw-mha-lr0.003-decay0-seed2.json"]
