@@ -52,7 +52,7 @@ def reserve_checkpoint(path: str | Path | None, resume: bool) -> Iterator[None]:
     """
     if path is None:
         if resume:
-            raise ValueError("resume needs a checkpoint, the file to continue from")
+            raise ValueError("--resume (resume=True) needs --checkpoint, the file to continue from")
         yield
         return
     target = check_writable(path)
@@ -67,6 +67,8 @@ def reserve_checkpoint(path: str | Path | None, resume: bool) -> Iterator[None]:
                 f"checkpoint {target.name} is in use by another run: wait until that ends, or "
                 "choose another --checkpoint"
             ) from None
+        except OSError:
+            pass  # a file system without locks
         for part in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
             part.unlink()  # of a run that was killed while it saved
         try:

@@ -250,10 +250,6 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[list[TrainConfig], ar
         configs = [TrainConfig(**common | pair) for pair in pairs]
     except ValueError as error:
         parser.error(str(error))
-    if given.checkpoint_every is not None and given.checkpoint_every < 1:
-        parser.error(f"--checkpoint-every must be 1 or more; got {given.checkpoint_every}")
-    if given.checkpoint is None and given.resume:
-        parser.error("--resume needs --checkpoint, the file to continue from")
     if given.checkpoint is not None and len(configs) > 1:
         parser.error(f"--checkpoint holds one run, and these are {len(configs)}")
     return configs, given

@@ -201,8 +201,17 @@ def test_a_link_is_followed(quietly, tmp_path, path):
 
 
 def test_resuming_needs_a_file(quietly):
-    with pytest.raises(ValueError, match="resume needs a checkpoint"):
+    with pytest.raises(ValueError, match=r"resume=True\) needs --checkpoint"):
         quietly(resume=True)
+
+
+def test_a_file_system_without_locks_does_without(quietly, path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    quietly(path, steps=1)
+    assert saved(path)["step"] == 1
 
 
 @pytest.fixture

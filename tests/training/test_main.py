@@ -33,6 +33,8 @@ def test_a_run_that_stops_is_reported_and_the_next_one_still_starts(words, tmp_p
         (["--corpus", ""], "no corpus at ''"),
         (["--device", "banana"], "device 'banana' is not available on this machine"),
         (["--device", "cuda:99"], "device 'cuda:99' is not available on this machine"),
+        (["--checkpoint-every", "0"], "checkpoint_every must be a whole number of at least 1"),
+        (["--resume"], "--resume (resume=True) needs --checkpoint"),
         (["--save", "{file}/folder/run.json"], "cannot write run.json in"),
         (["--checkpoint", "{file}/folder/state.pt"], "cannot write state.pt in"),
     ],
