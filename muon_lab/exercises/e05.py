@@ -1,16 +1,33 @@
 """Exercises of notebook 05: Muon, line by line."""
 
 import math
+from itertools import islice
 
 import numpy as np
 import torch
 
-from muon_lab.exercises.exercise import Exercise, itself
+from muon_lab.exercises.compare import difference
+from muon_lab.exercises.exercise import Exercise, Unreadable, itself
 from muon_lab.orthogonalize import newton_schulz
 
 
-def _array(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
+def _arrays(count, *shape, seed=0):
+    return tuple(np.random.default_rng(seed).normal(size=(count, *shape)))
+
+
+def _in_place_of(old, sentences):
+    """Make mistakes of a line's replacements, {new: sentence}; several questions share them."""
+    return [(old, new, sentence) for new, sentence in sentences.items()]
+
+
+AVERAGE = "mu * average + (1 - mu) * gradient"
+AVERAGES = {
+    "mu * average + gradient": "`average` is a sum: in an average the gradient counts 1 - mu.",
+    "(1 - mu) * average + mu * gradient": "In `average`, mu and 1 - mu have changed places.",
+    "average + (1 - mu) * gradient": "`average` never forgets: keep the share mu of it.",
+    "mu * (average + gradient)": "In `average` the gradient counts mu: it should be 1 - mu.",
+    "(1 - mu) * gradient": "`average` has lost what it had: keep the share mu of it.",
+}
 
 
 def remember(total, average, gradient, mu):
@@ -22,30 +39,48 @@ def remember(total, average, gradient, mu):
 q1 = Exercise(
     question="Write momentum in both conventions: as a sum, and as an average.",
     reference=remember,
+    parts=("total", "average"),
     cases=[
-        (_array(2, 3), _array(2, 3, seed=1), _array(2, 3, seed=2), 0.95),
-        (np.zeros((1, 2)), np.zeros((1, 2)), np.array([[4.0, -2.0]]), 0.5),
+        (*_arrays(3, 2, 2), 0.95),
+        (np.zeros((1, 2)), np.zeros((1, 2)), np.array([[4.0, -2.0]]), 0.75),
     ],
     hints=[
         "Both keep the share mu of what they had. How much of the gradient does each add?",
         "The sum adds the whole gradient; the average adds the share that is left: 1 - mu.",
     ],
     mistakes=[
-        (
-            lambda t, a, g, mu: (mu * t + g, mu * a + g),
-            "Both are the sum now. An average has weights that add up to 1: mu and 1 - mu.",
+        ("total, average\n", "average, total\n", "In the wrong order: return `total` first."),
+        *_in_place_of(
+            "mu * total + gradient",
+            {
+                "mu * total + (1 - mu) * gradient": "`total` is an average: add all of g.",
+                "total + gradient": "`total` never forgets: keep the share mu of it.",
+                "mu * (total + gradient)": "`total` adds mu times the gradient: add all of it.",
+            },
         ),
-        (
-            lambda t, a, g, mu: (mu * t + (1 - mu) * g, mu * a + (1 - mu) * g),
-            "Both are the average now. The sum adds the gradient whole.",
-        ),
-        (
-            lambda t, a, g, mu: (mu * t + g, (1 - mu) * a + mu * g),
-            "The average's weights are exchanged: this one forgets 95 % at each step.",
+        *_in_place_of(AVERAGE, AVERAGES),
+        *_in_place_of(
+            AVERAGE,
+            {
+                "mu * average + (1 - mu) * total": "`average` takes in `total`: use the gradient.",
+                "(1 - mu) * total": "That ignores the `average` that is given: keep mu times it.",
+            },
         ),
     ],
-    because="The sum is 1/(1 - mu) times the average: 20 times as long at 0.95, and as directed.",
+    because="Begun at zero, the sum is 1/(1 - mu) times the average: the same direction, longer.",
 )
+
+LOOK_AHEAD = "gradient + mu * (average - gradient)"
+LOOK_AHEADS = {
+    "gradient + mu * average": "That is the direction for a sum: here g counts 1 - mu.",
+    "gradient + (1 - mu) * (average - gradient)": (
+        "The direction gives the average 1 - mu and the gradient mu: it should be the reverse."
+    ),
+    "gradient + mu * (gradient - average)": "The direction leads away from the average.",
+    "gradient - mu * average": "The direction subtracts the average: mix it in with +mu.",
+    "average": "The direction is the average, without the look-ahead: mix in (1 - mu) g.",
+    "gradient": "The direction is the bare gradient: go the share mu of the way to the average.",
+}
 
 
 def look_ahead(average, gradient, mu):
@@ -55,23 +90,33 @@ def look_ahead(average, gradient, mu):
 q2 = Exercise(
     question="Write Nesterov's direction from the average: (1 - mu) g + mu B, as one lerp.",
     reference=look_ahead,
-    cases=[(_array(2, 3), _array(2, 3, seed=1), 0.95), (_array(1, 4), _array(1, 4, seed=3), 0.5)],
+    cases=[(*_arrays(2, 2, 2), 0.95), (*_arrays(2, 1, 4, seed=3), 0.75)],
     hints=[
         "Start at the gradient and go the share mu of the way to the average.",
         "The way from the gradient to the average is (average - gradient).",
     ],
     mistakes=[
-        (
-            lambda average, gradient, mu: gradient + mu * average,
-            "That is Nesterov for the sum, g + mu B. An average must weigh g by 1 - mu.",
-        ),
-        (
-            lambda average, gradient, mu: average + mu * (gradient - average),
-            "Only 5 % of the way from the gradient to the average: the two have changed places.",
-        ),
+        *_in_place_of(LOOK_AHEAD, LOOK_AHEADS),
+        (LOOK_AHEAD, "mu * average", "Only the average's part is there: add (1 - mu) * gradient."),
     ],
-    because="`gradient.lerp(average, mu)` in torch: a fresh matrix, so the buffer stays as it is.",
+    because="`gradient.lerp(average, mu)` in torch: a new matrix, so the buffer stays as it is.",
 )
+
+SCALE = "0.2 * math.sqrt(max(rows, columns))"
+SCALES = {
+    "math.sqrt(0.2 * max(rows, columns))": "0.2 is under the root: the RMS becomes √0.2 = 0.45.",
+    "0.2 * max(rows, columns)": "The scale lacks its root: 80 in place of 4 for a side of 400.",
+    "0.2 * math.sqrt(min(rows, columns))": "The scale takes the shorter side: take the longer.",
+    "0.2 * math.sqrt(rows)": "The scale is right for tall matrices only: take the longer side.",
+    "0.2 * math.sqrt(columns)": "The scale is right for wide matrices only: take the longer side.",
+    "0.2 * math.sqrt(rows * columns)": "The root is of the longer side, not of both multiplied.",
+    "math.sqrt(max(rows, columns))": "The scale brings the RMS to 1: the factor 0.2 is missing.",
+    "math.sqrt(max(1, rows / columns))": "That is the `original` scale: it sets no RMS.",
+    "0.2 * math.sqrt(max(1, rows / columns))": "That is 0.2 times the `original` scale.",
+    "0.2 / math.sqrt(max(rows, columns))": "Multiply by the root: the RMS has it below.",
+    "1 / math.sqrt(max(rows, columns))": "That is the RMS before scaling. What makes it 0.2?",
+    "0.2": "The scale lacks √max: the RMS would still be smaller for a longer side.",
+}
 
 
 def scale(rows, columns):
@@ -81,35 +126,24 @@ def scale(rows, columns):
 q3 = Exercise(
     question="Which factor gives every orthogonal (rows, columns) update an RMS of 0.2?",
     reference=scale,
-    cases=[(128, 128), (512, 128), (128, 512), (3, 1000)],
+    cases=[(512, 128), (128, 512), (128, 128), (3, 1000)],
     hints=[
         "The lemma: the update's RMS is 1/√max(rows, columns). What brings that to 0.2?",
-        "Use math.sqrt. The 0.2 stands outside of the root.",
+        "Use math.sqrt. The 0.2 stands outside the root.",
     ],
-    mistakes=[
-        (
-            lambda rows, columns: math.sqrt(0.2 * max(rows, columns)),
-            "The 0.2 slipped under the root: the RMS becomes √0.2 = 0.45. Public code has that.",
-        ),
-        (
-            lambda rows, columns: 0.2 * max(rows, columns),
-            "The root is missing: a wide layer would move 20 times too fast.",
-        ),
-        (
-            lambda rows, columns: 0.2 * math.sqrt(min(rows, columns)),
-            "That is right for square matrices. For others the longer side decides.",
-        ),
-        (
-            lambda rows, columns: math.sqrt(max(1, rows / columns)),
-            "That is the `original` scale; it keeps the spectral norm in view and not the RMS.",
-        ),
-        (
-            lambda rows, columns: 0.2 / math.sqrt(max(rows, columns)),
-            "Multiply by the root: the update has been divided by it already.",
-        ),
-    ],
+    mistakes=_in_place_of(SCALE, SCALES),
     because="AdamW's updates have an RMS of 0.2 to 0.4, so its learning rate and decay carry over.",
 )
+
+DECAY = "weight * (1 - lr * decay)"
+DECAYS = {
+    "weight * (1 - lr * scale * decay)": "The decay is scaled: only the update needs the scale.",
+    "weight * (1 - decay)": "The decay lacks lr: it must follow the learning rate's schedule.",
+    "weight * (1 - lr)": "The decay is lr alone: multiply the weight by 1 - lr * decay.",
+    "weight * (1 + lr * decay)": "The weight grows: multiply it by 1 - lr * decay.",
+    "weight * lr * decay": "The weight keeps only the share that should go: 1 - lr * decay.",
+    "weight": "The weight does not shrink by a share of itself: multiply it by 1 - lr * decay.",
+}
 
 
 def decayed_step(weight, update, lr, scale, decay):
@@ -120,38 +154,38 @@ def decayed_step(weight, update, lr, scale, decay):
 q4 = Exercise(
     question="Repair the decay: shrink by lr times decay, then step by lr times scale.",
     reference=decayed_step,
-    cases=[
-        (_array(3, 2), _array(3, 2, seed=1), 0.1, 4.0, 0.5),
-        (_array(2, 2), np.zeros((2, 2)), 0.5, 10.0, 0.1),
-    ],
+    cases=[(*_arrays(2, 2, 2), 0.1, 4.0, 0.5), (*_arrays(2, 1, 3, seed=1), 0.5, 10.0, 0.1)],
     hints=[
         "The scale repairs the *update's* size. Does the weight that the decay shrinks need it?",
         "weight * (1 - lr * decay), and then weight - lr * scale * update.",
     ],
     mistakes=[
         (
-            lambda w, u, lr, scale, decay: w * (1 - lr * scale * decay) - lr * scale * u,
-            "The fault still stands: with the scale, wide layers shrink faster than narrow ones.",
-        ),
-        (
-            lambda w, u, lr, scale, decay: w * (1 - decay) - lr * scale * u,
-            "Without lr the weights are gone in a few steps, whatever the schedule says.",
-        ),
-        (
             lambda w, u, lr, scale, decay: (w - lr * scale * u) * (1 - lr * decay),
-            "Here the step is shrunk too. First the decay, then the step.",
+            "The update shrinks too: decay the weight before the step.",
         ),
         (
-            lambda w, u, lr, scale, decay: w * (1 - lr * decay) - lr * u,
-            "The decay is right. Now the step has lost its scale.",
+            DECAY,
+            "weight - lr * decay",
+            "Decay takes a share of each weight, not the same from all.",
+        ),
+        *_in_place_of(DECAY, DECAYS),
+        *_in_place_of(
+            "- lr * scale * update",
+            {
+                "- lr * update": "The decay is right; the step has lost its scale.",
+                "- scale * update": "The decay is right; the step has lost its lr.",
+                "- update": "The decay is right; the step has lost lr and scale.",
+                "+ lr * scale * update": "The decay is right; the step must be subtracted.",
+            },
         ),
     ],
-    because="torch.optim.Muon does so too: only the update is scaled.",
+    because="torch.optim.Muon does the same: the scale is the update's alone.",
 )
 
 
 def muon_step(weight, average, gradient, lr, mu, decay):
-    average = average + (1 - mu) * (gradient - average)
+    average = mu * average + (1 - mu) * gradient
     direction = gradient + mu * (average - gradient)
     update = newton_schulz(direction)
     weight = weight * (1 - lr * decay)
@@ -159,53 +193,103 @@ def muon_step(weight, average, gradient, lr, mu, decay):
     return weight - lr * 0.2 * math.sqrt(max(rows, columns)) * update, average
 
 
-def _muon_variant(*, average=None, direction=None, scale=None, orthogonal=newton_schulz):
-    """Return `muon_step` with one of its lines replaced."""
+def lines_of(step, rows, columns, lr, mu, decay):
+    """Show what each line of a step does, and where three steps lead.
 
-    def step(weight, buffer, gradient, lr, mu, decay):
-        buffer = (average or (lambda b, g, mu: b + (1 - mu) * (g - b)))(buffer, gradient, mu)
-        ahead = (direction or (lambda b, g, mu: g + mu * (b - g)))(buffer, gradient, mu)
-        size = (scale or (lambda r, c: 0.2 * math.sqrt(max(r, c))))(*weight.shape)
-        return weight * (1 - lr * decay) - lr * size * orthogonal(ahead), buffer
+    A step from weight zero is the update alone; the rest of a step is the decayed weight.
+    """
+    weight, average, gradient = _arrays(3, rows, columns)
 
-    return step
+    def go(weight, average, gradient):
+        result = step(weight.copy(), average.copy(), gradient.copy(), lr, mu, decay)
+        if not isinstance(result, list | tuple) or len(result) != 2:
+            raise Unreadable("Return two values: the new weight and the new average.")
+        return result
+
+    moved, remembered = go(weight, average, gradient)
+    update, _ = go(np.zeros_like(weight), average, gradient)
+    length = np.linalg.norm(update)
+    trained = weight, np.zeros_like(weight)
+    for count in range(3):
+        trained = go(*trained, np.roll(gradient, count))
+    return remembered, moved - update, update / (length or 1.0), length, trained[0]
+
+
+LINES = ("new average", "decayed weight", "update's direction", "update's length", "three steps")
+CONFIGURATIONS = {
+    "{}×{}, lr={}, mu={}, decay={}".format(*options): options
+    for options in [
+        (4, 2, 0.1, 0.95, 0.1),
+        (2, 4, 0.02, 0.8, 0.5),
+        (3, 3, 0.5, 0.6, 0.2),
+        (1, 5, 0.2, 0.9, 0.0),
+    ]
+}
+
+
+def results(step):
+    """Return what each line of a step does: {line: {configuration: result}}."""
+    runs = {name: lines_of(step, *options) for name, options in CONFIGURATIONS.items()}
+    return {line: {name: runs[name][i] for name in runs} for i, line in enumerate(LINES)}
+
+
+RIGHT = results(muon_step)
+
+
+def first_fault(step):
+    """Return the right results, but for the first line that this step has wrong."""
+    seen = results(step)
+    wrong = (line for line in LINES if difference(RIGHT[line], seen[line], 1e-6))
+    return RIGHT | {line: seen[line] for line in islice(wrong, 1)}
 
 
 q5 = Exercise(
     question="Write Muon: average, look ahead, orthogonalize, decay, step by 0.2·√max.",
     reference=muon_step,
-    cases=[
-        (_array(4, 6), np.zeros((4, 6)), _array(4, 6, seed=1), 0.1, 0.95, 0.1),
-        (_array(6, 3, seed=2), _array(6, 3, seed=3), _array(6, 3, seed=4), 0.02, 0.5, 0.0),
-    ],
+    observe=first_fault,
     hints=[
         "You have written every line of it above: questions 1 to 4.",
-        "average + (1 - mu) * (gradient - average); gradient + mu * (average - gradient).",
+        "mu * average + (1 - mu) * gradient; gradient + mu * (average - gradient).",
         "weight * (1 - lr * decay); the last blank is lr * 0.2 * math.sqrt(max(rows, columns)).",
     ],
     mistakes=[
-        (
-            _muon_variant(average=lambda b, g, mu: mu * b + g),
-            "The buffer is a sum now, but the look-ahead is that of the average: they must match.",
+        (lambda *args: muon_step(*args)[::-1], "In the wrong order: return the weight first."),
+        *_in_place_of(
+            AVERAGE,
+            AVERAGES
+            | {
+                "mu * average + (1 - mu) * newton_schulz(gradient)": (
+                    "This averages orthogonalized gradients: average first, then orthogonalize."
+                ),
+                "mu * average + (1 - mu) * (gradient + decay * weight)": (
+                    "The decay is in the gradient, where orthogonalizing takes its size away."
+                ),
+            },
         ),
-        (
-            _muon_variant(direction=lambda b, g, mu: b),
-            "Right but for the look-ahead: orthogonalize gradient + mu * (average - gradient).",
+        *_in_place_of(
+            DECAY, {new.replace("scale", "scale(*weight.shape)"): DECAYS[new] for new in DECAYS}
         ),
-        (
-            _muon_variant(scale=lambda r, c: math.sqrt(max(1, r / c))),
-            "That is the `original` scale. Here 0.2·√max(rows, columns) is asked for.",
+        *_in_place_of(LOOK_AHEAD, LOOK_AHEADS),
+        *_in_place_of(
+            "newton_schulz(direction)",
+            {
+                "direction": "The direction is not orthogonalized: that is momentum, not Muon.",
+                "newton_schulz(direction.T)": "No transposing: newton_schulz keeps any shape.",
+                "-newton_schulz(direction)": "The update must be subtracted: this walks uphill.",
+            },
         ),
-        (
-            _muon_variant(scale=lambda r, c: 1.0),
-            "The scale is missing: a wide matrix would move less than a narrow one.",
-        ),
-        (
-            _muon_variant(direction=lambda b, g, mu: g),
-            "The average is kept but not used: this orthogonalizes the bare gradient.",
+        *_in_place_of(SCALE, SCALES),
+        *_in_place_of(
+            "lr * 0.2 * math.sqrt(max(rows, columns)) * update",
+            {
+                f"{SCALE} * update": "The update lacks its learning rate: multiply it by lr.",
+                "lr * update": "The update lacks its scale, 0.2·√max(rows, columns).",
+                "update": "The update lacks lr and its scale.",
+                f"lr * {SCALE} * (1 - lr * decay) * update": q4.mistakes[0][1],
+            },
         ),
     ],
-    because="That is the whole optimizer. The rest of the module finds the state and makes stacks.",
+    because="Tall, wide or square, with or without decay: these are torch.optim.Muon's own steps.",
 )
 
 
@@ -221,51 +305,39 @@ class Reader(torch.nn.Module):
         self.head = torch.nn.Linear(64, 256, bias=False)
 
 
-_PARAMETERS = dict(Reader().named_parameters())
-_WITH_TWO_AXES = [n for n, p in _PARAMETERS.items() if p.ndim == 2]
-_ALL_WEIGHTS = [n for n in _PARAMETERS if n.endswith("weight")]
+MUONS = ["filter.weight", "mix.weight"]
+WRONGLY_CHOSEN = {
+    "embedding.weight": "An embedding is a table: each row is looked up alone, none are mixed.",
+    "head.weight": "The head has two axes, but each row belongs to one byte: AdamW takes it.",
+    "norm.weight": "`norm.weight` is a gain, one number per channel: there is no matrix in it.",
+    "norm.bias": "`norm.bias` is a vector, added as it is: AdamW takes it.",
+    "filter.bias": "`filter.bias` is a vector: the filter's matrix is its weight.",
+    "mix.bias": "`mix.bias` is a vector: it is added and maps nothing.",
+}
 
 
 def choice(names):
-    """Say what is chosen, and of the right choice only that it is right."""
-    if isinstance(names, str) or not set(names) <= set(_PARAMETERS):
-        raise ValueError("give a list of names that Reader has, such as 'norm.bias'")
-    chosen = sorted(set(names))
-    right = chosen == ["filter.weight", "mix.weight"]
-    return "all hidden matrices and nothing else" if right else ", ".join(chosen) or "none"
+    """Return the first wrong choice or, where there is none, the first that is missing."""
+    if isinstance(names, str) or not all(name in [*WRONGLY_CHOSEN, *MUONS] for name in names):
+        raise Unreadable("Give a list of names that Reader has, such as ['norm.bias'].")
+    wrong = [name for name in WRONGLY_CHOSEN if name in names]
+    return [*wrong, *(f"without {name}" for name in MUONS if name not in names), "all"][0]
 
 
 q6 = Exercise(
     question="Which parameters of Reader get Muon? Give their names.",
-    reference=["filter.weight", "mix.weight"],
+    reference=MUONS,
     observe=choice,
     hints=[
         "A row of the embedding is a vector looked up by itself: no direction mixes with another.",
         "The head's rows belong to one byte each. And a kernel, flattened, is a matrix.",
     ],
     mistakes=[
-        (
-            _WITH_TWO_AXES,
-            "`ndim == 2` takes embedding and head for hidden matrices, and misses the kernel.",
-        ),
-        (
-            ["mix.weight"],
-            "One is missing: a kernel (out, in, 3), flattened, maps in·3 numbers to out.",
-        ),
-        (
-            _ALL_WEIGHTS,
-            "`norm.weight` is a gain, one number a channel; there is no matrix to orthogonalize.",
-        ),
-        (
-            ["filter.weight", "head.weight", "mix.weight"],
-            "The head is left to AdamW in the references: its rows are bytes, rare ones too.",
-        ),
-        (
-            ["embedding.weight", "filter.weight", "mix.weight"],
-            "An embedding's gradient is zero in all rows not seen: it is a table, no map.",
-        ),
+        *(([*MUONS, name], sentence) for name, sentence in WRONGLY_CHOSEN.items()),
+        (MUONS[1:], "One is missing: it has three axes, and flattened it is a matrix."),
+        (MUONS[:1], "One is missing: a plain matrix inside the network."),
     ],
-    because="Hidden matrices only, and what a module *is* tells them, not how many axes it has.",
+    because="Hidden matrices only: what counts is what a module *is*, not how many axes it has.",
 )
 
 
@@ -274,14 +346,17 @@ q7 = Exercise(
     formula="3072 * 768 * 4",
     observe=itself,
     tolerance=1e-9,
-    hints=[
-        "One buffer, of the matrix's own shape.",
-        "A float32 has four bytes.",
-    ],
+    hints=["One buffer, of the matrix's own shape.", "A float32 has four bytes."],
     mistakes=[
-        (2 * 3072 * 768 * 4, "That is AdamW: it keeps a second buffer, for the squares."),
-        (3072 * 768, "So many numbers. Each takes four bytes."),
-        (3072 * 768 * 2, "It iterates in bfloat16; but the buffer has the weight's own dtype."),
+        (
+            2 * 3072 * 768 * 4,
+            "Twice that is needed: one buffer, not AdamW's two, of 4-byte numbers.",
+        ),
+        (3 * 3072 * 768 * 4, "Count neither the weight nor its gradient: only what Muon keeps."),
+        (3072 * 768, "That is how many numbers there are. Each takes four bytes."),
+        (3072 * 768 * 2, "Half of it: the buffer has the weight's own dtype, 4 bytes per number."),
+        (4 * (3072 + 768), "A matrix has rows times columns numbers, not rows plus columns."),
+        (3072 * 768 * 4 / 1e6, "That is in megabytes. How many bytes?"),
     ],
     because="9.4 MB, half of what AdamW keeps.",
 )
@@ -291,16 +366,16 @@ q8 = Exercise(
     question="Which line of `faulty` makes this optimizer's memory wrong?",
     reference=3,
     observe=itself,
-    tolerance=1e-9,
+    choices=(1, 2, 3, 4),
     hints=[
-        "Print the buffer before and after. Its norm tells.",
-        "When does `astype(..., copy=False)` make a new array, and when does it hand back the old?",
+        "Print the buffer's norm after each line. After which one has it changed?",
+        "When does `astype(..., copy=False)` make a new array, and when does it return the old?",
         "Line 2 may give the buffer another name. Which line then writes to it?",
     ],
     mistakes=[
         (1, "Line 1 is the average, and it is meant to be written in place."),
-        (2, "Line 2 lays the trap: no copy where the dtype is right already. Who writes?"),
-        (4, "Line 4 makes a new array at each step and writes to none that it was given."),
+        (2, "Line 2 prepares the fault: no copy where the dtype already fits. Which line writes?"),
+        (4, "Line 4 returns a new array and writes to none that it was given."),
     ],
-    because="Dividing in place writes through the second name. `x = x / norm` mends it.",
+    because="Dividing in place writes to the buffer by its second name. `x = x / norm` mends it.",
 )

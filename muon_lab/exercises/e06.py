@@ -23,19 +23,21 @@ q1 = Exercise(
     ],
     mistakes=[
         (
-            lambda layers, width: layers * (3 * width**2 + 8 * width**2),
-            "A matrix is missing in attention: after the heads, output mixes them.",
+            "4 * width * w",
+            "3 * width * w",
+            "Attention has a fourth matrix: output mixes the heads.",
         ),
+        ("= 4 * width * w", "= w", "Attention has four matrices of width × width, not one."),
+        ("4 * width * width", "4 * width", "A matrix of attention holds width × width numbers."),
         (
-            lambda layers, width: layers * (4 * width**2 + 4 * width**2),
-            "The MLP goes up to 4·width and comes down again: two such matrices.",
+            "2 * width * (4",
+            "width * (4",
+            "The MLP has two matrices: up to 4·width, and down again.",
         ),
-        (
-            lambda layers, width: 12 * width**2,
-            "That is one layer. There are several.",
-        ),
+        ("(4 * width)", "width", "The MLP's inner side is 4·width: each of its two is 4·width²."),
+        ("layers * (a", "(a", "That is one layer. There are several."),
     ],
-    because="12 · width² a layer: a third in attention, two thirds in the MLP. It is Muon's share.",
+    because="12·width² per layer: one third in attention, two in the MLP. All of it is Muon's.",
 )
 
 
@@ -46,20 +48,12 @@ def attend(q, k, v):
     return weights @ v
 
 
-def _attend(q, k, v, *, scale=None, hidden=-torch.inf, axis=-1, late=False):
-    """Attend with one thing changed, for the mistakes."""
-    logits = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
-    future = torch.ones_like(logits).triu(1).bool()
-    if hidden is not None and not late:
-        logits = logits.masked_fill(future, hidden)
-    weights = logits.softmax(dim=axis)
-    return (weights.masked_fill(future, 0) if late else weights) @ v
-
-
 def _tokens(seed, length=5, width=4):
     generator = torch.Generator().manual_seed(seed)
     return tuple(torch.randn(3, length, width, generator=generator, dtype=torch.float64))
 
+
+MASKED = "logits.masked_fill(future, -torch.inf).softmax(dim=-1)"
 
 q2 = Exercise(
     question="Write one head of causal attention; q, k, v are (T, d).",
@@ -72,31 +66,25 @@ q2 = Exercise(
     ],
     mistakes=[
         (
-            lambda q, k, v: _attend(q, k, v, hidden=None),
-            "A position reads its own future here: hide the keys above the diagonal.",
+            MASKED,
+            "logits.softmax(dim=-1)",
+            "Each position can read its own future: hide the keys above the diagonal.",
         ),
+        ("-torch.inf", "0.0", "A logit of 0 hides nothing: its weight is e⁰ = 1 before sharing."),
+        ("-torch.inf", "torch.inf", "The weights are nan: hide a key with minus infinity."),
         (
-            lambda q, k, v: _attend(q, k, v, hidden=0.0),
-            "A logit of 0 hides nothing: its weight is e⁰ = 1 before the shares are taken.",
+            MASKED,
+            "logits.softmax(dim=-1).masked_fill(future, 0)",
+            "Hidden after the softmax, the future has already taken its share of each row's 1.",
         ),
-        (
-            lambda q, k, v: _attend(q, k, v, late=True),
-            "Hidden after the softmax, the future has still taken its share of each row's 1.",
-        ),
-        (
-            lambda q, k, v: _attend(q, k, v, scale=1 / q.shape[-1]),
-            "That divides by d. A sum of d products grows as √d, so divide by √d.",
-        ),
-        (
-            lambda q, k, v: _attend(q, k, v, scale=1.0),
-            "The scale 1/√d is missing: at width 128 the softmax would pick one key from birth.",
-        ),
-        (
-            lambda q, k, v: _attend(q, k, v, axis=-2),
-            "Your columns sum to 1. Each query (row) shares out 1 over its keys.",
-        ),
+        (" ** 0.5", "", "That divides by d. A sum of d products grows as √d, so divide by √d."),
+        (" / q.shape[-1] ** 0.5", "", "The scale 1/√d is missing: logits would grow with √d."),
+        (" / q.shape[-1]", " * q.shape[-1]", "Divide by √d: this multiplies by it."),
+        ("q.shape[-1]", "q.shape[0]", "The root is of d, the width of q, not of T, its length."),
+        ("q @ k.mT", "k @ q.mT", "Rows and columns have changed places: queries are the rows."),
+        ("dim=-1", "dim=-2", "Your columns sum to 1. Each query (row) shares out 1 over its keys."),
     ],
-    because="Mask, then softmax, then mix: three lines, and explicit_attention has the same three.",
+    because="Mask, softmax, mix: three lines, and explicit_attention has the same three.",
 )
 
 
@@ -109,13 +97,10 @@ def turn(pair, position, speed):
     )
 
 
-def _turn_by(pair, angle):
-    return turn(pair, 1, angle)
-
-
 q3 = Exercise(
     question="Turn one pair of coordinates counter-clockwise by position · speed.",
     reference=turn,
+    parts=("first coordinate", "second coordinate"),
     cases=[((1.0, 0.0), 3, 0.5), ((0.4, -2.0), 10, 0.01), ((0.0, 1.0), 0, 1.0)],
     hints=[
         "The angle grows with the position: twice as far along the text, twice the angle.",
@@ -123,13 +108,18 @@ q3 = Exercise(
         "x·cos − y·sin, x·sin + y·cos.",
     ],
     mistakes=[
+        ("* speed", "* -speed", "That turns clockwise: (1, 0) must turn towards (0, 1)."),
+        ("position * speed", "speed", "Every position turns by the same angle: multiply by it."),
+        ("position * speed", "position", "Every pair turns as fast here: multiply by its speed."),
+        ("position * speed", "position + speed", "The angle is the position times the speed."),
         (
-            lambda pair, position, speed: _turn_by(pair, -position * speed),
-            "That turns clockwise: the minus belongs to the first coordinate's sine.",
+            "position * speed",
+            "math.radians(position * speed)",
+            "The angle is already in radians, as math.cos and math.sin expect it.",
         ),
         (
-            lambda pair, position, speed: _turn_by(pair, speed),
-            "Every position turns by the same angle here, so positions cannot be told apart.",
+            lambda pair, *turned: turn(pair, *turned)[::-1],
+            "Both are right, but in the wrong order: the coordinate of x comes first.",
         ),
         (
             lambda pair, position, speed: (
@@ -138,8 +128,16 @@ q3 = Exercise(
             ),
             "Each coordinate needs a share of both, or lengths change as the pair turns.",
         ),
+        (") - y", ") + y", "The first coordinate's y·sin needs a minus: it turns towards −x."),
+        (") + y", ") - y", "The second coordinate's y·cos needs a plus."),
+        ("x * math.sin(angle) + y", "-x * math.sin(angle) + y", "The second's x·sin needs a plus."),
+        (
+            "x * math.sin(angle)",
+            "(x * math.cos(angle) - y * math.sin(angle)) * math.sin(angle)",
+            "The second coordinate was made from the turned x: keep the old one for it.",
+        ),
     ],
-    because="Turning both q and k, their product keeps only the difference of the angles.",
+    because="With q and k both turned, their product keeps only the difference of the angles.",
 )
 
 
@@ -150,30 +148,30 @@ def cache_bytes(layers, kv_heads, head_width, tokens):
 q4 = Exercise(
     question="How many bytes does a text of so many tokens leave in the cache, in bf16?",
     reference=cache_bytes,
-    cases=[(4, 4, 32, 128), (32, 8, 128, 8192), (1, 1, 64, 1)],
+    cases=[(4, 4, 32, 128), (32, 8, 128, 8192), (3, 1, 64, 5)],
     hints=[
         "Each layer keeps, for each token and each key head, one key and one value.",
         "A number in bf16 is 2 bytes.",
     ],
     mistakes=[
         (
-            lambda layers, kv_heads, head_width, tokens: (
-                layers * kv_heads * head_width * tokens * 2
-            ),
-            "A factor 2 is lost: keys and values are both kept, and each number takes 2 bytes.",
+            " * 2 * ",
+            " * ",
+            "Half of it: keys and values are both kept, and a number takes 2 bytes.",
         ),
+        (" * 2 * ", " * 4 * ", "Twice that is kept: one key and one value, each number 2 bytes."),
+        (" * 2 * ", " * 3 * ", "Queries are not kept: a later token needs keys and values only."),
+        ("tokens * 2", "tokens * 16", "That is in bits: a number in bf16 takes 2 bytes."),
+        ("layers * 2", "2", "Every layer has a cache of its own."),
+        (" * tokens", "", "That is one token: each of them leaves its keys and values."),
+        (" * kv_heads", "", "That is one key head: each has its own keys and values."),
         (
-            lambda layers, kv_heads, head_width, tokens: (
-                layers * 2 * kv_heads * head_width * tokens * 4
-            ),
-            "That is float32. The cache is kept in bf16, 2 bytes a number.",
-        ),
-        (
-            lambda layers, kv_heads, head_width, tokens: 4 * kv_heads * head_width * tokens,
-            "Every layer has a cache of its own.",
+            "2 * kv_heads * head_width * tokens * 2",
+            "kv_heads * head_width * tokens",
+            "A quarter of it: keys and values are two, and each number takes 2 bytes.",
         ),
     ],
-    because="2 · kv_heads · d numbers a token and layer: the query heads do not occur in it.",
+    because="2 · kv_heads · d numbers per token and layer: the query heads do not occur in it.",
 )
 
 q5 = Exercise(
@@ -189,52 +187,53 @@ q5 = Exercise(
         (64.0, "The rotary key has to be kept as well: 512 + 64 numbers, not 512."),
         (
             128 * 128 / 576,
-            "A factor 2: whole heads keep a key and a value, one latent serves for both.",
+            "Half of it: whole heads keep a key and a value, one latent replaces both.",
         ),
+        (128 * 128 / 512, "Count the value beside the key, and the rotary key beside the latent."),
         (2 * 128 / 576, "There are 128 heads, each with its own key and value."),
+        (2 * 128 * 128 / (512 + 128 * 64), "The rotary key is one for all heads: 64 numbers."),
+        (576 / (2 * 128 * 128), "Upside down: the whole cache over the latent one."),
     ],
     because="One latent for all heads, for keys and values both, and one small rotary key.",
 )
 
 
-def share_of_best(count, scale):
+def share_of_best(pattern, count, scale):
     """Say how much weight a key one unit ahead of count − 1 others gets, at this scale."""
+    if pattern != "one ahead":
+        return "another pattern"
     if count < 64:
         return "too few keys"
     share = 1 / (1 + (count - 1) * math.exp(-scale))
     return "little" if share < 0.47 else "half" if share <= 0.53 else "most"
 
 
+START = {"pattern": "one ahead", "count": 64, "scale": 1.0}
+
 q6 = Exercise(
     question="With 64 keys, give the one that is ahead half of all the weight.",
-    reference={"count": 64, "scale": 4.14},
-    start={"count": 64, "scale": 1.0},
+    reference=START | {"scale": math.log(63)},
+    start=START,
     observe=share_of_best,
     hints=[
         "The number over the bar is the weight of the key that is ahead.",
-        "Its share is e^s / (e^s + 63) where s is the scale: when do the two summands balance?",
+        "Its share is e^s / (e^s + 63) where s is the scale: when are the two terms equal?",
     ],
     mistakes=[
-        (
-            {"count": 64, "scale": 20.0},
-            "It has more than half of all the weight: a smaller scale.",
-        ),
-        (
-            {"count": 64, "scale": 2.0},
-            "It has less than half: all 63 others together still weigh more. Raise the scale.",
-        ),
-        (
-            {"count": 8, "scale": 2.0},
-            "That is with fewer keys, where it is easier. Set 64 of them again.",
-        ),
+        (START | {"pattern": "near tie"}, 'Here no single key is ahead: choose "one ahead" again.'),
+        (START | {"count": 8}, "With fewer keys it is easier. Set 64 of them again."),
+        (START | {"scale": 20.0}, "It has more than half of all the weight: lower the scale."),
+        (START | {"scale": 2.0}, "The 63 others together still weigh more: raise the scale."),
     ],
-    because="ln 63 = 4.1 units lead against 63 others: longer contexts ask for larger logits.",
+    because="A lead of ln 63 = 4.1 against 63 others: longer contexts ask for larger logits.",
 )
 
 
 def logit_growth(query_factor, key_factor):
     return query_factor * key_factor
 
+
+PRODUCT = "return query_factor * key_factor"
 
 q7 = Exercise(
     question="The query and key weights grow by these factors. By what factor do the logits grow?",
@@ -246,17 +245,19 @@ q7 = Exercise(
     ],
     mistakes=[
         (
-            lambda query_factor, key_factor: query_factor + key_factor,
-            "Factors of a product multiply: 1 and 1 must leave the logits as they are.",
+            " * ",
+            " + ",
+            "Factors of a product multiply: with 1 and 1 the logits must stay as they are.",
         ),
         (
-            lambda query_factor, key_factor: (query_factor * key_factor) ** 0.5,
+            PRODUCT,
+            "return (query_factor * key_factor) ** 0.5",
             "No root: 1/√d is about the width, which has not changed.",
         ),
-        (
-            max,
-            "Both grow, and the logit feels both: it is their product.",
-        ),
+        (PRODUCT, "return (query_factor * key_factor) ** 2", "Each counts once: no square."),
+        (max, "A logit feels both matrices, not only the one that grew more."),
+        (PRODUCT, "return query_factor", "The key weights count as well."),
+        (PRODUCT, "return key_factor", "The query weights count as well."),
     ],
     because="Two matrices that each triple make logits nine times as large: growth compounds.",
 )

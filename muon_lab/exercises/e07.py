@@ -1,6 +1,5 @@
 """Exercises of notebook 07: what a training run costs, and what may be claimed of it."""
 
-import math
 from statistics import mean, pstdev, stdev
 
 import numpy as np
@@ -13,15 +12,17 @@ q1 = Exercise(
     observe=itself,
     tolerance=0.01,
     hints=[
-        "The bound is T · m / B: steps of the iteration, smaller side of a matrix, bytes a batch.",
+        "The bound is T · m / B: steps of the iteration, a matrix's smaller side, bytes per batch.",
         "T = 5. Every hidden matrix has a smaller side of 128. A batch is 16 sequences of 128.",
     ],
     mistakes=[
+        (31.25, "That is right in percent. Give it as a share of 1: a hundredth of that."),
         (5 * 768 / 524_288, "That is NanoGPT's 0.7 %: width 768 and half a million tokens."),
         (128 / 2048, "One step of the iteration costs that; Muon takes five."),
         (5 * 512 / 2048, "512 is the MLP's larger side. The iteration runs on the smaller."),
         (5 * 128 / 16, "B counts every byte of the batch: 16 sequences of 128 bytes each."),
         (5 * 128 / 128, "That is one sequence. The batch has 16, and all share the update."),
+        (2048 / (5 * 128), "Upside down: the batch is below, since a large one makes Muon cheap."),
     ],
     because="5 · 128 / 2048 = 31 %: a small batch makes Muon dear, and a large one makes it cheap.",
 )
@@ -34,23 +35,7 @@ def bytes_to_loss(read, losses, target):
     return read[before] + share * (read[after] - read[before])
 
 
-def next_validation(read, losses, target):
-    return read[int(np.argmax(losses <= target))]
-
-
-def last_validation(read, losses, target):
-    return read[int(np.argmax(losses <= target)) - 1]
-
-
-def nearest_validation(read, losses, target):
-    return read[int(np.argmin(np.abs(losses - target)))]
-
-
-def share_of_wrong_side(read, losses, target):
-    after = int(np.argmax(losses <= target))
-    share = (target - losses[after]) / (losses[after - 1] - losses[after])
-    return read[after - 1] + share * (read[after] - read[after - 1])
-
+BETWEEN = "read[before] + share * (read[after] - read[before])"
 
 q2 = Exercise(
     question="After how many bytes did the validation loss first reach the target?",
@@ -66,12 +51,28 @@ q2 = Exercise(
         "Go that share of the way from read[before] to read[after].",
     ],
     mistakes=[
-        (next_validation, "That waits for the next validation; the loss got there earlier."),
-        (last_validation, "There the loss was still above the target."),
-        (nearest_validation, "The nearest validation need not be past the target. Draw it."),
+        (BETWEEN, "read[after]", "That waits for the next validation; the loss got there earlier."),
+        (BETWEEN, "read[before]", "There the loss was still above the target."),
+        (BETWEEN, "share * read[after]", "Start at read[before] and go on from there."),
+        (BETWEEN, "read[before] + share * read[after]", "Go a share of the way between the two."),
         (
-            share_of_wrong_side,
+            lambda read, losses, target: read[int(np.argmin(np.abs(losses - target)))],
+            "The nearest validation need not be past the target. Draw it.",
+        ),
+        (
+            "(losses[before] - target)",
+            "(target - losses[after])",
             "Your share is measured from the later validation; begin at the earlier one.",
+        ),
+        (
+            "(losses[before] - t",
+            "-(losses[before] - t",
+            "That goes back from read[before]: a sign is wrong.",
+        ),
+        (" - losses[after])", ")", "Divide by the whole fall, losses[before] - losses[after]."),
+        (
+            lambda read, losses, target: np.interp(target, losses, read),
+            "np.interp needs losses that rise; these fall, and may rise again later.",
         ),
     ],
     because="The same reading for every run: it favours neither, however rare validations are.",
@@ -84,32 +85,31 @@ def state_numbers(hidden, rest):
     return adamw, muon
 
 
+MUON = "hidden + 2 * rest"
+
 q3 = Exercise(
     question="How many numbers of state do AdamW and Muon keep?",
     reference=state_numbers,
+    parts=("adamw", "muon"),
     cases=[(786_432, 66_688), (10, 1), (1, 10), (0, 5)],
     hints=[
-        "AdamW keeps two averages a parameter: of the gradient and of its square.",
+        "AdamW keeps two averages per parameter: of the gradient and of its square.",
         "Muon keeps one momentum for each parameter of a hidden matrix. And the others?",
         "Embedding, head and gains are AdamW's under Muon too: two numbers each.",
     ],
     mistakes=[
+        ("2 * (hidden", "(hidden", "AdamW keeps two numbers per parameter, for g and for g²."),
         (
-            lambda hidden, rest: (2 * (hidden + rest), hidden + rest),
-            "Under Muon the embedding, the head and the gains still go by AdamW, with two each.",
+            "2 * (hidden",
+            "3 * (hidden",
+            "AdamW's state is two numbers: leave the parameter itself out.",
         ),
-        (
-            lambda hidden, rest: (hidden + rest, hidden + 2 * rest),
-            "AdamW keeps two numbers a parameter: an average of g and one of g².",
-        ),
-        (
-            lambda hidden, rest: (2 * (hidden + rest), 2 * hidden + rest),
-            "The other way round: one number for the hidden matrices, two for the rest.",
-        ),
-        (
-            lambda hidden, rest: (3 * (hidden + rest), 2 * hidden + 3 * rest),
-            "That counts the parameters too. State is what the optimizer keeps besides them.",
-        ),
+        ("2 * (hidden + rest)", "2 * hidden", "Where AdamW takes all, the rest is in it as well."),
+        (MUON, "hidden + rest", "Under Muon the rest is still AdamW's, with two numbers each."),
+        (MUON, "hidden", "Under Muon the rest is AdamW's, and that keeps state as well."),
+        (MUON, "2 * hidden + rest", "Muon's are the other way round: hidden one, the rest two."),
+        (MUON, "2 * hidden + 3 * rest", "Muon's state is what is kept besides the parameters."),
+        (MUON, "2 * (hidden + rest)", "Muon keeps one number per hidden parameter: no squares."),
     ],
     because="Almost all parameters are in hidden matrices, so Muon keeps little more than half.",
 )
@@ -134,23 +134,24 @@ q4 = Exercise(
         "√((σ_adamw² + σ_muon²) / n), with n = len(muon).",
     ],
     mistakes=[
+        (" / len(muon))", ")", "That is the spread of a single pair. A mean of n strays √n less."),
+        (" / len(muon))", ") / len(muon)", "Divide by n inside the root, not outside."),
+        ("len(muon)", "(2 * len(muon))", "Each mean is of n seeds, not of the 2n of both."),
+        ("np.sqrt(", "(", "That is the error squared: its root is missing."),
         (
-            lambda a, m: (mean(a) - mean(m)) / math.hypot(stdev(a), stdev(m)),
-            "That is the spread of a single pair of seeds. A mean of n seeds strays √n less.",
-        ),
-        (
-            lambda a, m: (
-                (mean(a) - mean(m)) / math.sqrt((pstdev(a) ** 2 + pstdev(m) ** 2) / len(m))
-            ),
+            lambda a, m: (mean(a) - mean(m)) / ((pstdev(a) ** 2 + pstdev(m) ** 2) / len(m)) ** 0.5,
             "With so few seeds, divide the squares by n - 1: stdev, not pstdev.",
         ),
+        ("stdev(adamw) ** 2 + ", "", "AdamW's mean strays too: both spreads belong in the error."),
+        (" + stdev(muon) ** 2", "", "Muon's mean strays too: both spreads belong in the error."),
         (
-            lambda a, m: (mean(a) - mean(m)) / (stdev(m) / math.sqrt(len(m))),
-            "AdamW's mean strays too: both spreads belong in the error.",
+            "(stdev(adamw) ** 2 + stdev(muon) ** 2)",
+            "(stdev(adamw) + stdev(muon)) ** 2",
+            "Independent errors do not add up straight: add their squares, then take the root.",
         ),
         (
-            lambda a, m: (mean(a) - mean(m)) / ((stdev(a) + stdev(m)) / math.sqrt(len(m))),
-            "Independent errors do not add up straight: add their squares, then take the root.",
+            lambda a, m: (mean(a) - mean(m)) / stdev(a + m),
+            "The spread of all seeds together includes the gap: take each optimizer's own.",
         ),
     ],
     tolerance=1e-4,  # float32 counts too
@@ -163,6 +164,8 @@ def seconds_factor(steps_factor, adamw_share, muon_share):
     return steps_factor / ratio
 
 
+RATIO = "(1 - adamw_share) / (1 - muon_share)"
+
 q5 = Exercise(
     question="How many times as many seconds does AdamW take to the same loss?",
     reference=seconds_factor,
@@ -174,22 +177,23 @@ q5 = Exercise(
     ],
     mistakes=[
         (
-            lambda steps_factor, adamw_share, muon_share: steps_factor / (muon_share / adamw_share),
-            "That is the ratio of the optimizers' seconds alone. A step is forward and backward "
-            "too.",
+            RATIO,
+            "muon_share / adamw_share",
+            "That compares the optimizers' seconds alone: a step has forward and backward too.",
         ),
         (
-            lambda steps_factor, adamw_share, muon_share: (
-                steps_factor / ((1 - muon_share) / (1 - adamw_share))
-            ),
-            "Upside down: the larger Muon's share, the longer its step.",
+            RATIO,
+            "(1 - muon_share) / (1 - adamw_share)",
+            "Upside down: the larger Muon's share, the less AdamW loses by its many steps.",
         ),
         (
-            lambda steps_factor, adamw_share, muon_share: (
-                steps_factor / (1 + muon_share - adamw_share)
-            ),
-            "The shares are of steps of different lengths, so they cannot be subtracted.",
+            RATIO,
+            "1 + muon_share - adamw_share",
+            "The shares are of different steps: no subtracting.",
         ),
+        (RATIO, "(1 + muon_share) / (1 + adamw_share)", "A share is of the whole: use 1 - share."),
+        (RATIO, "1 / (1 - muon_share)", "AdamW's own share counts as well."),
+        ("steps_factor / ratio", "ratio", "That is for one step: Muon also takes fewer of them."),
     ],
     because="Fewer steps are worth no more than what each of them costs.",
 )
@@ -200,32 +204,6 @@ def rare_share(momentum, update):
     middle = np.median(sigma)
     rare = U[:, sigma < middle]
     return np.sum((rare.T @ update) ** 2) / np.sum(update**2)
-
-
-def rare_on_the_right(momentum, update):
-    _, sigma, Vh = np.linalg.svd(momentum, full_matrices=False)
-    middle = np.median(sigma)
-    return np.sum((update @ Vh[sigma < middle].T) ** 2) / np.sum(update**2)
-
-
-def frequent_share(momentum, update):
-    U, sigma, _ = np.linalg.svd(momentum, full_matrices=False)
-    middle = np.median(sigma)
-    return np.sum((U[:, sigma > middle].T @ update) ** 2) / np.sum(update**2)
-
-
-def rare_with_the_middle(momentum, update):
-    U, sigma, _ = np.linalg.svd(momentum, full_matrices=False)
-    rare = U[:, sigma <= np.median(sigma)]
-    return np.sum((rare.T @ update) ** 2) / np.sum(update**2)
-
-
-def rare_length(momentum, update):
-    return np.sqrt(rare_share(momentum, update))
-
-
-def rare_of_the_momentum(momentum, update):
-    return rare_share(momentum, momentum)
 
 
 _random = np.random.default_rng(0)
@@ -245,14 +223,26 @@ q6 = Exercise(
     ],
     mistakes=[
         (
-            rare_on_the_right,
+            "U, sigma, _ = np.linalg.svd(momentum",
+            "update = update.T; U, sigma, _ = np.linalg.svd(momentum.T",
             "Those are rows of Vh, the directions of the input. Here the output side is asked for.",
         ),
-        (frequent_share, "Those are the frequent directions: the rare have the small values."),
-        (rare_with_the_middle, "That takes the middle one along: only those below it."),
-        (rare_length, "That is a ratio of lengths. Energy is the sum of squares."),
+        ("U[:, sigma", "U[sigma", "Those are rows of U. Its directions are its columns: U[:, …]."),
+        ("<", ">", "Those are the frequent directions: the rare ones have the small values."),
+        ("<", ">=", "Those are the frequent directions and the middle one: take those below."),
+        ("<", "<=", "That includes the middle one: only those below it."),
+        ("/ np.sum(update**2)", "", "That is the energy itself: divide by the whole update's."),
         (
-            rare_of_the_momentum,
+            lambda momentum, update: rare_share(momentum, update) ** 0.5,
+            "That is a ratio of lengths. Energy is the sum of squares.",
+        ),
+        (
+            "(rare.T @ update) ** 2) / np.sum(update**2)",
+            "rare.T @ update) / np.sum(update)",
+            "Those are sums of entries, which cancel. Energy is the sum of their squares.",
+        ),
+        (
+            lambda momentum, update: rare_share(momentum, momentum),
             "That is the momentum's own share. The directions are its; the energy is the update's.",
         ),
     ],

@@ -1,14 +1,19 @@
 """Exercises of notebook 08: γ, who takes which share of it, and why shared keys are left alone."""
 
+from itertools import islice
+
 import numpy as np
 import torch
 
+from muon_lab.exercises.compare import difference
 from muon_lab.exercises.exercise import Exercise, itself
 
 
 def gammas(largest, tau):
     return torch.clamp(tau / largest, max=1.0)
 
+
+CLAMPED = "torch.clamp(tau / largest, max=1.0)"
 
 q1 = Exercise(
     question="Give each head's γ from its largest logit; all largest logits here are positive.",
@@ -24,22 +29,25 @@ q1 = Exercise(
         "min(1, τ / largest), head by head: torch.clamp(..., max=1.0).",
     ],
     mistakes=[
+        (CLAMPED, "tau / largest", "This turns quiet heads up to τ: no γ may be above 1."),
+        ("max=", "min=", "This leaves loud heads loud and turns quiet ones up: no γ above 1."),
         (
-            lambda largest, tau: tau / largest,
-            "This turns quiet heads up to τ. The clip only turns down: no γ above 1.",
-        ),
-        (
-            lambda largest, tau: torch.clamp(tau / largest.max(), max=1.0).expand_as(largest),
+            "tau / largest",
+            "tau / largest.max() + 0 * largest",
             "One loud head turns all the others down here. Each head has its own γ.",
         ),
         (
-            lambda largest, tau: torch.clamp((tau / largest) ** 0.5, max=1.0),
+            "tau / largest",
+            "(tau / largest) ** 0.5",
             "The root comes later, when γ is shared out between query and key. γ itself has none.",
         ),
+        ("tau / largest", "largest / tau", "Upside down: the loud head must get the small factor."),
         (
-            lambda largest, tau: torch.clamp(largest / tau, max=1.0),
-            "Upside down: the loud head must get the small factor.",
+            CLAMPED,
+            "min(1.0, tau / largest)",
+            "Python's min, max and if take one number; torch.clamp(..., max=1.0) takes all heads.",
         ),
+        (CLAMPED, "torch.clamp(largest, max=tau)", "That is the logit after the clip, not γ."),
     ],
     because="A head at or under τ gets exactly 1, and times 1 changes not a single bit.",
 )
@@ -50,9 +58,16 @@ def clip_heads(query, key, gamma):
     return query * share, key * share
 
 
+AXES = (
+    "(heads,) lines up with the last axis, which is width: "
+    "give it two more, [:, None, None] makes (heads, 1, 1)."
+)
+ROOTS = "gamma.sqrt()[:, None, None]"
+
 q2 = Exercise(
     question="Clip a multi-head layer; query and key are (heads, d, width), gamma is (heads,).",
     reference=clip_heads,
+    parts=("query", "key"),
     cases=[
         (
             torch.arange(1.0, 13).view(2, 2, 3),
@@ -63,25 +78,25 @@ q2 = Exercise(
     ],
     hints=[
         "The logit feels the product of both factors, and that product is to be γ.",
-        "Two equal factors whose product is γ: the root of γ, one a head: [:, None, None].",
+        "Two equal factors whose product is γ: the root of γ, one per head: [:, None, None].",
     ],
     mistakes=[
+        (ROOTS, "gamma.sqrt()", AXES),
+        (ROOTS, "gamma", f"{AXES} And two factors of γ make γ²."),
+        (ROOTS, "gamma.sqrt()[:, None]", "One axis more is needed on the right: (heads, 1, 1)."),
         (
-            lambda q, k, g: (q * g[:, None, None], k * g[:, None, None]),
+            ".sqrt()",
+            "",
             "Both by γ makes the logits γ² times: the head falls below τ. Share γ out.",
         ),
         (
-            lambda q, k, g: (q * g[:, None, None] / 2, k * g[:, None, None] / 2),
+            ROOTS,
+            "gamma[:, None, None] / 2",
             "Halves add up to γ, but factors multiply: what times itself is γ?",
         ),
-        (
-            lambda q, k, g: (q * g.min() ** 0.5, k * g.min() ** 0.5),
-            "All heads got the smallest factor. Give each head its own.",
-        ),
-        (
-            lambda q, k, g: (q * g[:, None, None] ** 0.25, k * g[:, None, None] ** 0.25),
-            "A root too many: two factors of γ^¼ make √γ.",
-        ),
+        (ROOTS, "gamma.min().sqrt()", "All heads got the smallest factor. Give each its own."),
+        (".sqrt()", ".sqrt().sqrt()", "A root too many: two factors of γ^¼ make √γ."),
+        (".sqrt()", ".square()", "A square makes the logits γ⁴ times: what times itself is γ?"),
     ],
     because="√γ on each side: query and key stay of one size, and their product carries γ.",
 )
@@ -99,8 +114,12 @@ q3 = Exercise(
     ],
     mistakes=[
         (0.5, "So it should be. But the other head scaled the same key as well."),
-        (0.05, "Close: the other head gives √0.1, its query's share is its own business."),
+        (0.05, "Close: the other head gives √0.1. Its query's share is its own business."),
         (0.1**0.5, "That is what the other head did to the key. The first did something too."),
+        (0.05**0.5, "A factor √0.5 is missing: the first head scales both its query and the key."),
+        (0.5**0.5, "√0.5 is one side's share alone. What happens to query and key in all?"),
+        (0.1, "0.1 is the other head's γ: of that, only √0.1 on the key reaches the first."),
+        (0.25, "0.5² is γ twice: the other head gives √0.1, and each share is a root."),
     ],
     because="0.5 was wanted and 0.158 came out: what is shared is scaled once for every sharer.",
 )
@@ -113,22 +132,36 @@ def clip_group(query, key, gamma):
 q4 = Exercise(
     question="Clip grouped-query attention: query is (heads, d, width), key (kv_heads, d, width).",
     reference=clip_group,
+    parts=("query", "key"),
     cases=[
         (
             torch.arange(1.0, 25).view(4, 2, 3),
             torch.arange(2.0, 14).view(2, 2, 3),
             torch.tensor([1.0, 0.25, 0.5, 0.04]),
         ),
-        (torch.ones(2, 2, 2), torch.ones(1, 2, 2), torch.tensor([0.3, 0.9])),
+        (torch.ones(6, 6, 6), torch.ones(3, 6, 6), torch.tensor([0.3, 0.9, 1, 0.2, 0.6, 0.7])),
     ],
     hints=[
         "Each head needs its own γ, but heads in a group have one key. What is a head's own?",
-        "Leave the key as it is; then the query must carry the whole γ.",
+        "Leave the key as it is; then the query must carry the whole γ: [:, None, None].",
     ],
     mistakes=[
+        ("[:, None, None]", "", f"In the query, {AXES}"),
         (
-            lambda q, k, g: (q * g.sqrt()[:, None, None], k),
+            "gamma[:, None, None]",
+            "gamma.sqrt()",
+            f"With the key left alone, the query takes all of γ, not √γ. And {AXES}",
+        ),
+        ("[:, None, None]", "[:, None]", "One axis more is needed on the right: (heads, 1, 1)."),
+        (
+            "gamma[",
+            "gamma.sqrt()[",
             "With the key left alone, √γ on the query leaves the head above τ: it takes all of γ.",
+        ),
+        (
+            "gamma[:, None, None], key",
+            "gamma[:, None, None], key * gamma[:, None, None]",
+            "γ has one entry per query head, the key fewer heads. And must the key change at all?",
         ),
         (
             lambda q, k, g: (
@@ -144,6 +177,7 @@ q4 = Exercise(
             ),
             "The whole group got its loudest head's factor: the quiet ones are turned down too.",
         ),
+        ("query * gamma[:, None, None]", "query", "The query stays as it was: who carries γ?"),
     ],
     because="What a head owns alone can carry its whole γ; what it shares stays untouched.",
 )
@@ -153,9 +187,26 @@ def clip_latent(q_content, k_content, q_rotary, k_rotary, gamma):
     return q_content * gamma**0.5, k_content * gamma**0.5, q_rotary * gamma, k_rotary
 
 
+def summands(clip, q_content, k_content, q_rotary, k_rotary, gamma):
+    """Return what a clip leaves alone, both parts of the logits, and how content shares γ."""
+    qc, kc, qr, kr = clip(q_content, k_content, q_rotary, k_rotary, gamma)
+    whole = torch.equal(torch.as_tensor(kr), k_rotary)
+    return {"k_R untouched": whole, "q_R·k_R": qr * k_rotary, "q_C·k_C": qc * kc, "q_C": qc}
+
+
+def first_fault(clip, *case):
+    """Return the right results, but for the first that this clip has wrong."""
+    right, seen = summands(clip_latent, *case), summands(clip, *case)
+    wrong = (name for name in right if difference(right[name], seen[name], 1e-6))
+    return right | {name: seen[name] for name in islice(wrong, 1)}
+
+
+CONTENT = "q_content * gamma**0.5, k_content * gamma**0.5"
+
 q5 = Exercise(
     question="Clip latent attention; all parts are (heads,) numbers but the one shared k_rotary.",
     reference=clip_latent,
+    observe=first_fault,
     cases=[
         (
             torch.tensor([3.0, 2.0]),
@@ -171,29 +222,26 @@ q5 = Exercise(
         "√γ, √γ, γ, 1.",
     ],
     mistakes=[
+        (", k_rotary\n", ", k_rotary * gamma\n", "k_R is one for all heads: leave it as it is."),
+        ("q_rotary * gamma", "q_rotary * gamma**0.5", "With k_R left alone, q_R takes all of γ."),
         (
-            lambda qc, kc, qr, kr, g: (qc * g**0.5, kc * g**0.5, qr * g**0.5, kr),
-            "The rotary summand shrinks by √γ only: its key is not scaled, so q_R takes all of γ.",
+            "q_rotary * gamma",
+            "q_rotary",
+            "q_R·k_R is as large as before, so the logit is not γ times.",
+        ),
+        ("q_rotary * gamma", "q_rotary * gamma**2", "q_R·k_R got γ²: q_R takes γ once."),
+        (CONTENT, "q_content * gamma, k_content * gamma", "q_C·k_C got γ²: share γ between them."),
+        (CONTENT, "q_content * gamma**0.5, k_content", "q_C·k_C got √γ in all, not γ."),
+        (CONTENT, "q_content, k_content", "q_C·k_C is as large as before: who carries its γ?"),
+        (
+            CONTENT,
+            "q_content * gamma, k_content",
+            "The logit is right, but give q_C and k_C √γ each.",
         ),
         (
-            lambda qc, kc, qr, kr, g: (qc * g**0.5, kc * g**0.5, qr * g**0.5, kr * g**0.5),
-            "The one rotary key cannot take a factor for each head: leave it alone.",
-        ),
-        (
-            lambda qc, kc, qr, kr, g: (qc * g, kc * g, qr * g, kr),
-            "The content summand became γ² times itself: share γ out between q_C and k_C.",
-        ),
-        (
-            lambda qc, kc, qr, kr, g: (qc * g, kc, qr * g, kr),
-            "That keeps τ as well. But q_C and k_C are both the head's own: share γ out evenly.",
-        ),
-        (
-            lambda qc, kc, qr, kr, g: (qc, kc * g, qr * g, kr),
-            "Every logit is γ times itself here. K2 halves the way, though: √γ on q_C and on k_C.",
-        ),
-        (
-            lambda qc, kc, qr, kr, g: (qc * g**0.5, kc * g**0.5, qr, kr),
-            "The rotary summand is as large as before, so the logit is not γ times the old one.",
+            CONTENT,
+            "q_content, k_content * gamma",
+            "Every logit is γ times itself. K2 goes half the way on each side: √γ on q_C and k_C.",
         ),
     ],
     because="Both summands carry γ exactly, so the whole logit does; k_R is nobody's own.",
@@ -204,11 +252,13 @@ def clipped_share(maxima, tau):
     return [float((step > tau).mean()) for step in maxima]
 
 
+SHARE = "(step > tau).mean()"
+
 q6 = Exercise(
     question="What share of all heads is above τ, at each step? maxima is (steps, layers, heads).",
     reference=clipped_share,
     cases=[
-        (np.array([[[3.0, 60.0], [31.0, 2.0]], [[5.0, 9.0], [29.0, 1.0]]]), 30.0),
+        (np.array([[[3.0, 60.0], [31.0, 2.0]], [[5.0, 9.0], [30.0, 1.0]]]), 30.0),
         (np.array([[[400.0, 90.0, 1.0]]]), 100.0),
         (np.array([[[40.0, 1.0, 60.0], [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]), 30.0),
     ],
@@ -217,18 +267,13 @@ q6 = Exercise(
         "The mean of a comparison is the share that is true.",
     ],
     mistakes=[
-        (
-            lambda maxima, tau: [float((step > tau).any()) for step in maxima],
-            "That says whether any head is above. How large a share of them?",
-        ),
-        (
-            lambda maxima, tau: [float((step > tau).sum()) for step in maxima],
-            "That is a count. Divide by the number of heads.",
-        ),
-        (
-            lambda maxima, tau: [float(step.mean() > tau) for step in maxima],
-            "The mean logit says little of single heads: compare first, then average.",
-        ),
+        ("mean", "any", "That says whether any head is above. How large a share of them?"),
+        ("mean", "sum", "That is a count. Divide by the number of heads."),
+        (SHARE, "(step > tau).sum() / len(step)", "len(step) counts layers: divide by all heads."),
+        (SHARE, "(step.mean() > tau)", "A mean hides single heads: compare first, then average."),
+        (SHARE, "(maxima > tau).mean()", "That is over all steps together: look at each `step`."),
+        (">", "<", "Those are the quiet heads: count those above τ."),
+        (">", ">=", "A head exactly at τ is not clipped: count those above."),
     ],
     because="Clipping is about single heads; a share over time shows when it stops.",
 )
