@@ -50,6 +50,8 @@ def difference(wanted, got, tolerance: float, parts: Sequence[str] = ()) -> str:
         got, parts, wanted = list(map(got.get, wanted)), list(wanted), list(wanted.values())
     if isinstance(wanted, list | tuple) and isinstance(got, list | tuple):
         return parts_differ(wanted, got, tolerance, parts)
+    if isinstance(wanted, tuple) and parts:
+        return f"wanted {len(parts)} values ({', '.join(parts)}), got one: {show(got)}."
     wanted_numbers, numbers = as_numbers(wanted), as_numbers(got)
     if wanted_numbers is not None and numbers is not None:
         return shapes_differ(wanted_numbers, numbers) or numbers_differ(
@@ -129,7 +131,9 @@ def in_the_form_of(wanted, got):
             return float(got)
     except (ValueError, AttributeError):  # rows that differ in length; a word
         return got
-    return got.strip().lower() if isinstance(got, str) and isinstance(wanted, str) else got
+    if isinstance(got, str) and isinstance(wanted, str):
+        return wanted if got.strip().lower() == wanted.lower() else got
+    return got
 
 
 def as_numbers(value):

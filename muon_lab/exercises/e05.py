@@ -40,10 +40,7 @@ q1 = Exercise(
     question="Write momentum in both conventions: as a sum, and as an average.",
     reference=remember,
     parts=("total", "average"),
-    cases=[
-        (*_arrays(3, 2, 2), 0.95),
-        (np.zeros((1, 2)), np.zeros((1, 2)), np.array([[4.0, -2.0]]), 0.75),
-    ],
+    cases=[(*_arrays(3, 2, 2), 0.95), (*_arrays(3, 1, 2, seed=1), 0.75)],
     hints=[
         "Both keep the share mu of what they had. How much of the gradient does each add?",
         "The sum adds the whole gradient; the average adds the share that is left: 1 - mu.",
@@ -59,12 +56,15 @@ q1 = Exercise(
             },
         ),
         *_in_place_of(AVERAGE, AVERAGES),
-        *_in_place_of(
+        (
             AVERAGE,
-            {
-                "mu * average + (1 - mu) * total": "`average` takes in `total`: use the gradient.",
-                "(1 - mu) * total": "That ignores the `average` that is given: keep mu times it.",
-            },
+            "mu * average + (1 - mu) * total",
+            "`average` takes in `total`: use the gradient.",
+        ),
+        (
+            AVERAGE,
+            "(1 - mu) * total",
+            "That ignores the `average` that is given: keep mu times it.",
         ),
     ],
     because="Begun at zero, the sum is 1/(1 - mu) times the average: the same direction, longer.",
@@ -113,7 +113,7 @@ SCALES = {
     "math.sqrt(max(rows, columns))": "The scale brings the RMS to 1: the factor 0.2 is missing.",
     "math.sqrt(max(1, rows / columns))": "That is the `original` scale: it sets no RMS.",
     "0.2 * math.sqrt(max(1, rows / columns))": "That is 0.2 times the `original` scale.",
-    "0.2 / math.sqrt(max(rows, columns))": "Multiply by the root: the RMS has it below.",
+    "0.2 / math.sqrt(max(rows, columns))": "Multiply by the root: the RMS is 1/√max so far.",
     "1 / math.sqrt(max(rows, columns))": "That is the RMS before scaling. What makes it 0.2?",
     "0.2": "The scale lacks √max: the RMS would still be smaller for a longer side.",
 }
@@ -146,6 +146,9 @@ DECAYS = {
 }
 
 
+SHRUNK = "The update shrinks too: decay the weight before the step."
+
+
 def decayed_step(weight, update, lr, scale, decay):
     weight = weight * (1 - lr * decay)
     return weight - lr * scale * update
@@ -160,15 +163,8 @@ q4 = Exercise(
         "weight * (1 - lr * decay), and then weight - lr * scale * update.",
     ],
     mistakes=[
-        (
-            lambda w, u, lr, scale, decay: (w - lr * scale * u) * (1 - lr * decay),
-            "The update shrinks too: decay the weight before the step.",
-        ),
-        (
-            DECAY,
-            "weight - lr * decay",
-            "Decay takes a share of each weight, not the same from all.",
-        ),
+        (lambda w, u, lr, s, decay: (w - lr * s * u) * (1 - lr * decay), SHRUNK),
+        (DECAY, "weight - lr * decay", "Decay takes a share of each weight, not the same of all."),
         *_in_place_of(DECAY, DECAYS),
         *_in_place_of(
             "- lr * scale * update",
@@ -254,17 +250,12 @@ q5 = Exercise(
     ],
     mistakes=[
         (lambda *args: muon_step(*args)[::-1], "In the wrong order: return the weight first."),
-        *_in_place_of(
-            AVERAGE,
-            AVERAGES
-            | {
-                "mu * average + (1 - mu) * newton_schulz(gradient)": (
-                    "This averages orthogonalized gradients: average first, then orthogonalize."
-                ),
-                "mu * average + (1 - mu) * (gradient + decay * weight)": (
-                    "The decay is in the gradient, where orthogonalizing takes its size away."
-                ),
-            },
+        *_in_place_of(AVERAGE, AVERAGES),
+        (") * gradient\n", ") * newton_schulz(gradient)\n", "Average first, then orthogonalize."),
+        (
+            ") * gradient\n",
+            ") * (gradient + decay * weight)\n",
+            "Decay the weight, not the gradient.",
         ),
         *_in_place_of(
             DECAY, {new.replace("scale", "scale(*weight.shape)"): DECAYS[new] for new in DECAYS}
@@ -285,7 +276,7 @@ q5 = Exercise(
                 f"{SCALE} * update": "The update lacks its learning rate: multiply it by lr.",
                 "lr * update": "The update lacks its scale, 0.2·√max(rows, columns).",
                 "update": "The update lacks lr and its scale.",
-                f"lr * {SCALE} * (1 - lr * decay) * update": q4.mistakes[0][1],
+                f"lr * {SCALE} * (1 - lr * decay) * update": SHRUNK,
             },
         ),
     ],
@@ -318,7 +309,8 @@ WRONGLY_CHOSEN = {
 
 def choice(names):
     """Return the first wrong choice or, where there is none, the first that is missing."""
-    if isinstance(names, str) or not all(name in [*WRONGLY_CHOSEN, *MUONS] for name in names):
+    listed = isinstance(names, list | tuple | set)
+    if not listed or not all(name in [*WRONGLY_CHOSEN, *MUONS] for name in names):
         raise Unreadable("Give a list of names that Reader has, such as ['norm.bias'].")
     wrong = [name for name in WRONGLY_CHOSEN if name in names]
     return [*wrong, *(f"without {name}" for name in MUONS if name not in names), "all"][0]
@@ -348,10 +340,7 @@ q7 = Exercise(
     tolerance=1e-9,
     hints=["One buffer, of the matrix's own shape.", "A float32 has four bytes."],
     mistakes=[
-        (
-            2 * 3072 * 768 * 4,
-            "Twice that is needed: one buffer, not AdamW's two, of 4-byte numbers.",
-        ),
+        (2 * 3072 * 768 * 4, "Half as many: one buffer (AdamW has two), 4 bytes per number."),
         (3 * 3072 * 768 * 4, "Count neither the weight nor its gradient: only what Muon keeps."),
         (3072 * 768, "That is how many numbers there are. Each takes four bytes."),
         (3072 * 768 * 2, "Half of it: the buffer has the weight's own dtype, 4 bytes per number."),

@@ -22,18 +22,12 @@ q1 = Exercise(
         "The MLP's two matrices are (4·width, width) and (width, 4·width).",
     ],
     mistakes=[
-        (
-            "4 * width * w",
-            "3 * width * w",
-            "Attention has a fourth matrix: output mixes the heads.",
-        ),
+        ("4 * width * w", "3 * width * w", "Attention has a fourth matrix: its output."),
         ("= 4 * width * w", "= w", "Attention has four matrices of width × width, not one."),
         ("4 * width * width", "4 * width", "A matrix of attention holds width × width numbers."),
-        (
-            "2 * width * (4",
-            "width * (4",
-            "The MLP has two matrices: up to 4·width, and down again.",
-        ),
+        (lambda layers, width: layers * 12 * width, "A matrix holds width² numbers, not width."),
+        ("2 * width * (4 * width)", "(4 * width) ** 2", "Only one side of the MLP's is 4·width."),
+        ("2 * width * (4", "width * (4", "The MLP has two matrices: up to 4·width and back down."),
         ("(4 * width)", "width", "The MLP's inner side is 4·width: each of its two is 4·width²."),
         ("layers * (a", "(a", "That is one layer. There are several."),
     ],
@@ -65,11 +59,7 @@ q2 = Exercise(
         "Each query shares out a weight of 1 over its keys, and the keys lie along the last axis.",
     ],
     mistakes=[
-        (
-            MASKED,
-            "logits.softmax(dim=-1)",
-            "Each position can read its own future: hide the keys above the diagonal.",
-        ),
+        (MASKED, "logits.softmax(dim=-1)", "Each position reads its own future: hide those keys."),
         ("-torch.inf", "0.0", "A logit of 0 hides nothing: its weight is e⁰ = 1 before sharing."),
         ("-torch.inf", "torch.inf", "The weights are nan: hide a key with minus infinity."),
         (
@@ -112,19 +102,12 @@ q3 = Exercise(
         ("position * speed", "speed", "Every position turns by the same angle: multiply by it."),
         ("position * speed", "position", "Every pair turns as fast here: multiply by its speed."),
         ("position * speed", "position + speed", "The angle is the position times the speed."),
+        ("position * speed", "math.radians(position * speed)", "The angle is in radians already."),
+        (lambda *given: turn(*given)[::-1], "In the wrong order: the coordinate of x comes first."),
         (
-            "position * speed",
-            "math.radians(position * speed)",
-            "The angle is already in radians, as math.cos and math.sin expect it.",
-        ),
-        (
-            lambda pair, *turned: turn(pair, *turned)[::-1],
-            "Both are right, but in the wrong order: the coordinate of x comes first.",
-        ),
-        (
-            lambda pair, position, speed: (
-                pair[0] * math.cos(position * speed),
-                pair[1] * math.sin(position * speed),
+            lambda pair, at, speed: (
+                pair[0] * math.cos(at * speed),
+                pair[1] * math.sin(at * speed),
             ),
             "Each coordinate needs a share of both, or lengths change as the pair turns.",
         ),
@@ -154,11 +137,7 @@ q4 = Exercise(
         "A number in bf16 is 2 bytes.",
     ],
     mistakes=[
-        (
-            " * 2 * ",
-            " * ",
-            "Half of it: keys and values are both kept, and a number takes 2 bytes.",
-        ),
+        (" * 2 * ", " * ", "Half of it: keys and values are two, and a number takes 2 bytes."),
         (" * 2 * ", " * 4 * ", "Twice that is kept: one key and one value, each number 2 bytes."),
         (" * 2 * ", " * 3 * ", "Queries are not kept: a later token needs keys and values only."),
         ("tokens * 2", "tokens * 16", "That is in bits: a number in bf16 takes 2 bytes."),
@@ -166,9 +145,8 @@ q4 = Exercise(
         (" * tokens", "", "That is one token: each of them leaves its keys and values."),
         (" * kv_heads", "", "That is one key head: each has its own keys and values."),
         (
-            "2 * kv_heads * head_width * tokens * 2",
-            "kv_heads * head_width * tokens",
-            "A quarter of it: keys and values are two, and each number takes 2 bytes.",
+            lambda *sizes: math.prod(sizes),
+            "A quarter of it: a key and a value, each number 2 bytes.",
         ),
     ],
     because="2 · kv_heads · d numbers per token and layer: the query heads do not occur in it.",
@@ -185,10 +163,7 @@ q5 = Exercise(
     ],
     mistakes=[
         (64.0, "The rotary key has to be kept as well: 512 + 64 numbers, not 512."),
-        (
-            128 * 128 / 576,
-            "Half of it: whole heads keep a key and a value, one latent replaces both.",
-        ),
+        (128 * 128 / 576, "Half of it: whole heads keep a key and a value, a latent serves both."),
         (128 * 128 / 512, "Count the value beside the key, and the rotary key beside the latent."),
         (2 * 128 / 576, "There are 128 heads, each with its own key and value."),
         (2 * 128 * 128 / (512 + 128 * 64), "The rotary key is one for all heads: 64 numbers."),
@@ -244,15 +219,11 @@ q7 = Exercise(
         "Three times the query alone makes three times the logit. Now the key as well.",
     ],
     mistakes=[
-        (
-            " * ",
-            " + ",
-            "Factors of a product multiply: with 1 and 1 the logits must stay as they are.",
-        ),
+        (" * ", " + ", "Factors multiply: with 1 and 1 the logits must stay as they are."),
         (
             PRODUCT,
             "return (query_factor * key_factor) ** 0.5",
-            "No root: 1/√d is about the width, which has not changed.",
+            "No root: the width has not changed.",
         ),
         (PRODUCT, "return (query_factor * key_factor) ** 2", "Each counts once: no square."),
         (max, "A logit feels both matrices, not only the one that grew more."),

@@ -55,25 +55,11 @@ q2 = Exercise(
         (BETWEEN, "read[before]", "There the loss was still above the target."),
         (BETWEEN, "share * read[after]", "Start at read[before] and go on from there."),
         (BETWEEN, "read[before] + share * read[after]", "Go a share of the way between the two."),
-        (
-            lambda read, losses, target: read[int(np.argmin(np.abs(losses - target)))],
-            "The nearest validation need not be past the target. Draw it.",
-        ),
-        (
-            "(losses[before] - target)",
-            "(target - losses[after])",
-            "Your share is measured from the later validation; begin at the earlier one.",
-        ),
-        (
-            "(losses[before] - t",
-            "-(losses[before] - t",
-            "That goes back from read[before]: a sign is wrong.",
-        ),
+        (lambda r, y, t: r[np.argmin(np.abs(y - t))], "The nearest need not be past the target."),
+        ("(losses[before] - target)", "(target - losses[after])", "Measure from the earlier one."),
+        ("(losses[before] - t", "-(losses[before] - t", "That goes backwards: a sign is wrong."),
         (" - losses[after])", ")", "Divide by the whole fall, losses[before] - losses[after]."),
-        (
-            lambda read, losses, target: np.interp(target, losses, read),
-            "np.interp needs losses that rise; these fall, and may rise again later.",
-        ),
+        (lambda r, y, t: np.interp(t, y, r), "np.interp needs losses that rise; these fall."),
     ],
     because="The same reading for every run: it favours neither, however rare validations are.",
 )
@@ -99,11 +85,7 @@ q3 = Exercise(
     ],
     mistakes=[
         ("2 * (hidden", "(hidden", "AdamW keeps two numbers per parameter, for g and for g²."),
-        (
-            "2 * (hidden",
-            "3 * (hidden",
-            "AdamW's state is two numbers: leave the parameter itself out.",
-        ),
+        ("2 * (hidden", "3 * (hidden", "AdamW's state is two numbers: the parameter is not in it."),
         ("2 * (hidden + rest)", "2 * hidden", "Where AdamW takes all, the rest is in it as well."),
         (MUON, "hidden + rest", "Under Muon the rest is still AdamW's, with two numbers each."),
         (MUON, "hidden", "Under Muon the rest is AdamW's, and that keeps state as well."),
@@ -134,13 +116,14 @@ q4 = Exercise(
         "√((σ_adamw² + σ_muon²) / n), with n = len(muon).",
     ],
     mistakes=[
-        (" / len(muon))", ")", "That is the spread of a single pair. A mean of n strays √n less."),
-        (" / len(muon))", ") / len(muon)", "Divide by n inside the root, not outside."),
+        (" / len(muon))", ")", "That is for single runs: a mean of n of them strays √n less."),
+        (" / len(muon))", " / len(muon) ** 2)", "Divide by n inside the root, not outside."),
+        (" / len(muon))", ") / np.sqrt(len(muon))", "gap / a / b divides twice: gap / (a / b)."),
         ("len(muon)", "(2 * len(muon))", "Each mean is of n seeds, not of the 2n of both."),
         ("np.sqrt(", "(", "That is the error squared: its root is missing."),
         (
             lambda a, m: (mean(a) - mean(m)) / ((pstdev(a) ** 2 + pstdev(m) ** 2) / len(m)) ** 0.5,
-            "With so few seeds, divide the squares by n - 1: stdev, not pstdev.",
+            "Divide the squares by n - 1, as stdev does. pstdev, np.std and np.var divide by n.",
         ),
         ("stdev(adamw) ** 2 + ", "", "AdamW's mean strays too: both spreads belong in the error."),
         (" + stdev(muon) ** 2", "", "Muon's mean strays too: both spreads belong in the error."),
@@ -149,10 +132,7 @@ q4 = Exercise(
             "(stdev(adamw) + stdev(muon)) ** 2",
             "Independent errors do not add up straight: add their squares, then take the root.",
         ),
-        (
-            lambda a, m: (mean(a) - mean(m)) / stdev(a + m),
-            "The spread of all seeds together includes the gap: take each optimizer's own.",
-        ),
+        (lambda a, m: (mean(a) - mean(m)) / stdev(a + m), "That spread has the gap in it."),
     ],
     tolerance=1e-4,  # float32 counts too
     because="Beyond three of them the gap is hardly luck; below, more seeds or no claim.",
@@ -176,16 +156,8 @@ q5 = Exercise(
         "So a step takes 1 / (1 - s) times as long as forward and backward alone.",
     ],
     mistakes=[
-        (
-            RATIO,
-            "muon_share / adamw_share",
-            "That compares the optimizers' seconds alone: a step has forward and backward too.",
-        ),
-        (
-            RATIO,
-            "(1 - muon_share) / (1 - adamw_share)",
-            "Upside down: the larger Muon's share, the less AdamW loses by its many steps.",
-        ),
+        (RATIO, "muon_share / adamw_share", "A step is more than its optimizer's part."),
+        (RATIO, "(1 - muon_share) / (1 - adamw_share)", "Upside down: Muon's step is the longer."),
         (
             RATIO,
             "1 + muon_share - adamw_share",
@@ -193,7 +165,6 @@ q5 = Exercise(
         ),
         (RATIO, "(1 + muon_share) / (1 + adamw_share)", "A share is of the whole: use 1 - share."),
         (RATIO, "1 / (1 - muon_share)", "AdamW's own share counts as well."),
-        ("steps_factor / ratio", "ratio", "That is for one step: Muon also takes fewer of them."),
     ],
     because="Fewer steps are worth no more than what each of them costs.",
 )
@@ -227,24 +198,18 @@ q6 = Exercise(
             "update = update.T; U, sigma, _ = np.linalg.svd(momentum.T",
             "Those are rows of Vh, the directions of the input. Here the output side is asked for.",
         ),
-        ("U[:, sigma", "U[sigma", "Those are rows of U. Its directions are its columns: U[:, …]."),
+        ("U[:, sigma", "U[sigma", "Sizes do not fit: take columns, U[:, …], then rare.T @ update."),
         ("<", ">", "Those are the frequent directions: the rare ones have the small values."),
         ("<", ">=", "Those are the frequent directions and the middle one: take those below."),
         ("<", "<=", "That includes the middle one: only those below it."),
         ("/ np.sum(update**2)", "", "That is the energy itself: divide by the whole update's."),
-        (
-            lambda momentum, update: rare_share(momentum, update) ** 0.5,
-            "That is a ratio of lengths. Energy is the sum of squares.",
-        ),
+        (lambda m, u: rare_share(m, u) ** 0.5, "That is a ratio of lengths: leave the squares."),
         (
             "(rare.T @ update) ** 2) / np.sum(update**2)",
             "rare.T @ update) / np.sum(update)",
             "Those are sums of entries, which cancel. Energy is the sum of their squares.",
         ),
-        (
-            lambda momentum, update: rare_share(momentum, momentum),
-            "That is the momentum's own share. The directions are its; the energy is the update's.",
-        ),
+        (lambda m, u: rare_share(m, m), "That is the momentum's own energy: take the update's."),
     ],
     because="An orthogonal update has half of its energy there, since half of the directions are.",
 )

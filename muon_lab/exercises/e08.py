@@ -34,19 +34,11 @@ q1 = Exercise(
         (
             "tau / largest",
             "tau / largest.max() + 0 * largest",
-            "One loud head turns all the others down here. Each head has its own γ.",
+            "Each head has its own γ, not one for all.",
         ),
-        (
-            "tau / largest",
-            "(tau / largest) ** 0.5",
-            "The root comes later, when γ is shared out between query and key. γ itself has none.",
-        ),
+        ("tau / largest", "(tau / largest) ** 0.5", "No root yet: it comes when γ is shared out."),
         ("tau / largest", "largest / tau", "Upside down: the loud head must get the small factor."),
-        (
-            CLAMPED,
-            "min(1.0, tau / largest)",
-            "Python's min, max and if take one number; torch.clamp(..., max=1.0) takes all heads.",
-        ),
+        (CLAMPED, "min(1.0, tau / largest)", "Python's min and if take one number: torch.clamp."),
         (CLAMPED, "torch.clamp(largest, max=tau)", "That is the logit after the clip, not γ."),
     ],
     because="A head at or under τ gets exactly 1, and times 1 changes not a single bit.",
@@ -69,11 +61,7 @@ q2 = Exercise(
     reference=clip_heads,
     parts=("query", "key"),
     cases=[
-        (
-            torch.arange(1.0, 13).view(2, 2, 3),
-            torch.arange(2.0, 14).view(2, 2, 3) / 3,
-            torch.tensor([1.0, 0.25]),
-        ),
+        (*torch.arange(1.0, 25).view(2, 2, 2, 3), torch.tensor([1.0, 0.25])),
         (torch.ones(3, 3, 3), torch.full((3, 3, 3), 2.0), torch.tensor([0.5, 1.0, 0.1])),
     ],
     hints=[
@@ -89,11 +77,7 @@ q2 = Exercise(
             "",
             "Both by γ makes the logits γ² times: the head falls below τ. Share γ out.",
         ),
-        (
-            ROOTS,
-            "gamma[:, None, None] / 2",
-            "Halves add up to γ, but factors multiply: what times itself is γ?",
-        ),
+        (ROOTS, "gamma[:, None, None] / 2", "Factors multiply: what times itself is γ?"),
         (ROOTS, "gamma.min().sqrt()", "All heads got the smallest factor. Give each its own."),
         (".sqrt()", ".sqrt().sqrt()", "A root too many: two factors of γ^¼ make √γ."),
         (".sqrt()", ".square()", "A square makes the logits γ⁴ times: what times itself is γ?"),
@@ -125,6 +109,9 @@ q3 = Exercise(
 )
 
 
+WHOLE = "The key is to stay, so the query takes all of γ, not √γ."
+
+
 def clip_group(query, key, gamma):
     return query * gamma[:, None, None], key
 
@@ -134,11 +121,7 @@ q4 = Exercise(
     reference=clip_group,
     parts=("query", "key"),
     cases=[
-        (
-            torch.arange(1.0, 25).view(4, 2, 3),
-            torch.arange(2.0, 14).view(2, 2, 3),
-            torch.tensor([1.0, 0.25, 0.5, 0.04]),
-        ),
+        (*torch.arange(1.0, 37).view(6, 2, 3).split(4), torch.tensor([1.0, 0.25, 0.5, 0.04])),
         (torch.ones(6, 6, 6), torch.ones(3, 6, 6), torch.tensor([0.3, 0.9, 1, 0.2, 0.6, 0.7])),
     ],
     hints=[
@@ -147,21 +130,13 @@ q4 = Exercise(
     ],
     mistakes=[
         ("[:, None, None]", "", f"In the query, {AXES}"),
-        (
-            "gamma[:, None, None]",
-            "gamma.sqrt()",
-            f"With the key left alone, the query takes all of γ, not √γ. And {AXES}",
-        ),
+        ("gamma[:, None, None]", "gamma.sqrt()", f"{WHOLE} And {AXES}"),
         ("[:, None, None]", "[:, None]", "One axis more is needed on the right: (heads, 1, 1)."),
+        ("gamma[", "gamma.sqrt()[", WHOLE),
         (
-            "gamma[",
-            "gamma.sqrt()[",
-            "With the key left alone, √γ on the query leaves the head above τ: it takes all of γ.",
-        ),
-        (
-            "gamma[:, None, None], key",
-            "gamma[:, None, None], key * gamma[:, None, None]",
-            "γ has one entry per query head, the key fewer heads. And must the key change at all?",
+            "None], key",
+            "None], key * gamma[:, None, None]",
+            "γ is per query head, the keys are fewer.",
         ),
         (
             lambda q, k, g: (
@@ -201,6 +176,7 @@ def first_fault(clip, *case):
     return right | {name: seen[name] for name in islice(wrong, 1)}
 
 
+GAMMAS = torch.tensor([0.25, 0.81])
 CONTENT = "q_content * gamma**0.5, k_content * gamma**0.5"
 
 q5 = Exercise(
@@ -208,13 +184,7 @@ q5 = Exercise(
     reference=clip_latent,
     observe=first_fault,
     cases=[
-        (
-            torch.tensor([3.0, 2.0]),
-            torch.tensor([5.0, 1.0]),
-            torch.tensor([1.0, 4.0]),
-            torch.tensor(2.0),
-            torch.tensor([0.25, 0.81]),
-        ),
+        (*torch.tensor([[3.0, 2.0], [5.0, 1.0], [1.0, 4.0]]), torch.tensor(2.0), GAMMAS),
     ],
     hints=[
         "A logit is q_C·k_C + q_R·k_R, and each of the two summands is to become γ times itself.",
@@ -224,11 +194,7 @@ q5 = Exercise(
     mistakes=[
         (", k_rotary\n", ", k_rotary * gamma\n", "k_R is one for all heads: leave it as it is."),
         ("q_rotary * gamma", "q_rotary * gamma**0.5", "With k_R left alone, q_R takes all of γ."),
-        (
-            "q_rotary * gamma",
-            "q_rotary",
-            "q_R·k_R is as large as before, so the logit is not γ times.",
-        ),
+        ("q_rotary * gamma", "q_rotary", "q_R·k_R is as large as before: who carries its γ?"),
         ("q_rotary * gamma", "q_rotary * gamma**2", "q_R·k_R got γ²: q_R takes γ once."),
         (CONTENT, "q_content * gamma, k_content * gamma", "q_C·k_C got γ²: share γ between them."),
         (CONTENT, "q_content * gamma**0.5, k_content", "q_C·k_C got √γ in all, not γ."),
@@ -236,12 +202,12 @@ q5 = Exercise(
         (
             CONTENT,
             "q_content * gamma, k_content",
-            "The logit is right, but give q_C and k_C √γ each.",
+            "The logit is right. But q_C owns only √γ of it.",
         ),
         (
             CONTENT,
             "q_content, k_content * gamma",
-            "Every logit is γ times itself. K2 goes half the way on each side: √γ on q_C and k_C.",
+            "The logit is right. But k_C owns only √γ of it.",
         ),
     ],
     because="Both summands carry γ exactly, so the whole logit does; k_R is nobody's own.",
