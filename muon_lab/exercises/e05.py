@@ -57,13 +57,12 @@ q1 = Exercise(
         ),
         *_in_place_of(AVERAGE, AVERAGES),
         (
-            AVERAGE,
-            "mu * average + (1 - mu) * total",
+            "(1 - mu) * gradient",
+            "(1 - mu) * total",
             "`average` takes in `total`: use the gradient.",
         ),
         (
-            AVERAGE,
-            "(1 - mu) * total",
+            lambda t, a, g, mu: (mu * t + g, (1 - mu) * (mu * t + g)),
             "That ignores the `average` that is given: keep mu times it.",
         ),
     ],
@@ -144,8 +143,6 @@ DECAYS = {
     "weight * lr * decay": "The weight keeps only the share that should go: 1 - lr * decay.",
     "weight": "The weight does not shrink by a share of itself: multiply it by 1 - lr * decay.",
 }
-
-
 SHRUNK = "The update shrinks too: decay the weight before the step."
 
 
@@ -214,12 +211,7 @@ def lines_of(step, rows, columns, lr, mu, decay):
 LINES = ("new average", "decayed weight", "update's direction", "update's length", "three steps")
 CONFIGURATIONS = {
     "{}×{}, lr={}, mu={}, decay={}".format(*options): options
-    for options in [
-        (4, 2, 0.1, 0.95, 0.1),
-        (2, 4, 0.02, 0.8, 0.5),
-        (3, 3, 0.5, 0.6, 0.2),
-        (1, 5, 0.2, 0.9, 0.0),
-    ]
+    for options in [(4, 2, 0.1, 0.95, 0.1), (2, 4, 0.02, 0.8, 0.5), (3, 3, 0.5, 0.6, 0.0)]
 }
 
 
@@ -252,11 +244,7 @@ q5 = Exercise(
         (lambda *args: muon_step(*args)[::-1], "In the wrong order: return the weight first."),
         *_in_place_of(AVERAGE, AVERAGES),
         (") * gradient\n", ") * newton_schulz(gradient)\n", "Average first, then orthogonalize."),
-        (
-            ") * gradient\n",
-            ") * (gradient + decay * weight)\n",
-            "Decay the weight, not the gradient.",
-        ),
+        (") * gradient\n", ") * (gradient + decay * weight)\n", "The decay belongs to the weight."),
         *_in_place_of(
             DECAY, {new.replace("scale", "scale(*weight.shape)"): DECAYS[new] for new in DECAYS}
         ),
@@ -280,7 +268,7 @@ q5 = Exercise(
             },
         ),
     ],
-    because="Tall, wide or square, with or without decay: these are torch.optim.Muon's own steps.",
+    because="These are torch.optim.Muon's own steps, for a tall, a wide and a square weight.",
 )
 
 
@@ -340,7 +328,7 @@ q7 = Exercise(
     tolerance=1e-9,
     hints=["One buffer, of the matrix's own shape.", "A float32 has four bytes."],
     mistakes=[
-        (2 * 3072 * 768 * 4, "Half as many: one buffer (AdamW has two), 4 bytes per number."),
+        (2 * 3072 * 768 * 4, "Twice too many: one buffer (AdamW has two), 4 bytes per number."),
         (3 * 3072 * 768 * 4, "Count neither the weight nor its gradient: only what Muon keeps."),
         (3072 * 768, "That is how many numbers there are. Each takes four bytes."),
         (3072 * 768 * 2, "Half of it: the buffer has the weight's own dtype, 4 bytes per number."),

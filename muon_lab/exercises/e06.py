@@ -208,8 +208,6 @@ def logit_growth(query_factor, key_factor):
     return query_factor * key_factor
 
 
-PRODUCT = "return query_factor * key_factor"
-
 q7 = Exercise(
     question="The query and key weights grow by these factors. By what factor do the logits grow?",
     reference=logit_growth,
@@ -220,15 +218,11 @@ q7 = Exercise(
     ],
     mistakes=[
         (" * ", " + ", "Factors multiply: with 1 and 1 the logits must stay as they are."),
-        (
-            PRODUCT,
-            "return (query_factor * key_factor) ** 0.5",
-            "No root: the width has not changed.",
-        ),
-        (PRODUCT, "return (query_factor * key_factor) ** 2", "Each counts once: no square."),
+        (lambda q, k: (q * k) ** 0.5, "No root: 1/√d is about the width, which has not changed."),
+        (lambda q, k: (q * k) ** 2, "Each factor counts once: no square."),
         (max, "A logit feels both matrices, not only the one that grew more."),
-        (PRODUCT, "return query_factor", "The key weights count as well."),
-        (PRODUCT, "return key_factor", "The query weights count as well."),
+        (lambda q, k: q, "The key weights count as well."),
+        (lambda q, k: k, "The query weights count as well."),
     ],
     because="Two matrices that each triple make logits nine times as large: growth compounds.",
 )

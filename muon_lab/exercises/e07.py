@@ -56,7 +56,11 @@ q2 = Exercise(
         (BETWEEN, "share * read[after]", "Start at read[before] and go on from there."),
         (BETWEEN, "read[before] + share * read[after]", "Go a share of the way between the two."),
         (lambda r, y, t: r[np.argmin(np.abs(y - t))], "The nearest need not be past the target."),
-        ("(losses[before] - target)", "(target - losses[after])", "Measure from the earlier one."),
+        (
+            "losses[before] - target",
+            "target - losses[after]",
+            "Measure from the earlier validation.",
+        ),
         ("(losses[before] - t", "-(losses[before] - t", "That goes backwards: a sign is wrong."),
         (" - losses[after])", ")", "Divide by the whole fall, losses[before] - losses[after]."),
         (lambda r, y, t: np.interp(t, y, r), "np.interp needs losses that rise; these fall."),
@@ -86,7 +90,7 @@ q3 = Exercise(
     mistakes=[
         ("2 * (hidden", "(hidden", "AdamW keeps two numbers per parameter, for g and for g²."),
         ("2 * (hidden", "3 * (hidden", "AdamW's state is two numbers: the parameter is not in it."),
-        ("2 * (hidden + rest)", "2 * hidden", "Where AdamW takes all, the rest is in it as well."),
+        ("2 * (hidden + rest)", "2 * hidden", "AdamW's own run includes the rest as well."),
         (MUON, "hidden + rest", "Under Muon the rest is still AdamW's, with two numbers each."),
         (MUON, "hidden", "Under Muon the rest is AdamW's, and that keeps state as well."),
         (MUON, "2 * hidden + rest", "Muon's are the other way round: hidden one, the rest two."),
@@ -132,7 +136,7 @@ q4 = Exercise(
             "(stdev(adamw) + stdev(muon)) ** 2",
             "Independent errors do not add up straight: add their squares, then take the root.",
         ),
-        (lambda a, m: (mean(a) - mean(m)) / stdev(a + m), "That spread has the gap in it."),
+        (lambda a, m: (mean(a) - mean(m)) / stdev(a + m), "The spread of all includes the gap."),
     ],
     tolerance=1e-4,  # float32 counts too
     because="Beyond three of them the gap is hardly luck; below, more seeds or no claim.",
@@ -144,8 +148,6 @@ def seconds_factor(steps_factor, adamw_share, muon_share):
     return steps_factor / ratio
 
 
-RATIO = "(1 - adamw_share) / (1 - muon_share)"
-
 q5 = Exercise(
     question="How many times as many seconds does AdamW take to the same loss?",
     reference=seconds_factor,
@@ -156,15 +158,14 @@ q5 = Exercise(
         "So a step takes 1 / (1 - s) times as long as forward and backward alone.",
     ],
     mistakes=[
-        (RATIO, "muon_share / adamw_share", "A step is more than its optimizer's part."),
-        (RATIO, "(1 - muon_share) / (1 - adamw_share)", "Upside down: Muon's step is the longer."),
+        (lambda f, a, m: f * a / m, "That leaves out forward and backward, most of a step."),
+        (lambda f, a, m: f * (1 - a) / (1 - m), "Upside down: the longer step is Muon's."),
         (
-            RATIO,
-            "1 + muon_share - adamw_share",
-            "The shares are of different steps: no subtracting.",
+            lambda f, a, m: f / (1 + m - a),
+            "The steps differ in length: shares cannot be subtracted.",
         ),
-        (RATIO, "(1 + muon_share) / (1 + adamw_share)", "A share is of the whole: use 1 - share."),
-        (RATIO, "1 / (1 - muon_share)", "AdamW's own share counts as well."),
+        (lambda f, a, m: f * (1 + a) / (1 + m), "A step is 1 in all: 1 - share is the passes'."),
+        (lambda f, a, m: f * (1 - m), "AdamW's own share counts as well."),
     ],
     because="Fewer steps are worth no more than what each of them costs.",
 )
@@ -203,7 +204,7 @@ q6 = Exercise(
         ("<", ">=", "Those are the frequent directions and the middle one: take those below."),
         ("<", "<=", "That includes the middle one: only those below it."),
         ("/ np.sum(update**2)", "", "That is the energy itself: divide by the whole update's."),
-        (lambda m, u: rare_share(m, u) ** 0.5, "That is a ratio of lengths: leave the squares."),
+        (lambda m, u: rare_share(m, u) ** 0.5, "That is a ratio of lengths: energy has no root."),
         (
             "(rare.T @ update) ** 2) / np.sum(update**2)",
             "rare.T @ update) / np.sum(update)",

@@ -38,7 +38,11 @@ q1 = Exercise(
         ),
         ("tau / largest", "(tau / largest) ** 0.5", "No root yet: it comes when γ is shared out."),
         ("tau / largest", "largest / tau", "Upside down: the loud head must get the small factor."),
-        (CLAMPED, "min(1.0, tau / largest)", "Python's min and if take one number: torch.clamp."),
+        (
+            CLAMPED,
+            "min(1.0, tau / largest)",
+            "Python's min and if take one number; use torch.clamp.",
+        ),
         (CLAMPED, "torch.clamp(largest, max=tau)", "That is the logit after the clip, not γ."),
     ],
     because="A head at or under τ gets exactly 1, and times 1 changes not a single bit.",
@@ -50,10 +54,7 @@ def clip_heads(query, key, gamma):
     return query * share, key * share
 
 
-AXES = (
-    "(heads,) lines up with the last axis, which is width: "
-    "give it two more, [:, None, None] makes (heads, 1, 1)."
-)
+AXES = "γ of shape (heads,) lines up with width, the last axis: use [:, None, None]."
 ROOTS = "gamma.sqrt()[:, None, None]"
 
 q2 = Exercise(
@@ -136,20 +137,14 @@ q4 = Exercise(
         (
             "None], key",
             "None], key * gamma[:, None, None]",
-            "γ is per query head, the keys are fewer.",
+            "γ has an entry per query head, and keys are fewer. Must the key change at all?",
         ),
         (
-            lambda q, k, g: (
-                q * g.sqrt()[:, None, None],
-                k * g.view(len(k), -1).prod(1).sqrt()[:, None, None],
-            ),
+            lambda q, k, g: (q * g.view(-1, 1, 1).sqrt(), k * g.view(-1, 2, 1, 1).prod(1).sqrt()),
             "The key was scaled once for every head that reads it, and each head feels them all.",
         ),
         (
-            lambda q, k, g: (
-                q * g.view(len(k), -1).amin(1).repeat_interleave(len(q) // len(k))[:, None, None],
-                k,
-            ),
+            lambda q, k, g: clip_group(q, k, g.view(-1, 2).amin(1).repeat_interleave(2)),
             "The whole group got its loudest head's factor: the quiet ones are turned down too.",
         ),
         ("query * gamma[:, None, None]", "query", "The query stays as it was: who carries γ?"),
@@ -202,12 +197,12 @@ q5 = Exercise(
         (
             CONTENT,
             "q_content * gamma, k_content",
-            "The logit is right. But q_C owns only √γ of it.",
+            "The logit is right, but k_C takes half the work: √γ.",
         ),
         (
             CONTENT,
             "q_content, k_content * gamma",
-            "The logit is right. But k_C owns only √γ of it.",
+            "The logit is right, but q_C takes half the work: √γ.",
         ),
     ],
     because="Both summands carry γ exactly, so the whole logit does; k_R is nobody's own.",
