@@ -4,7 +4,6 @@ Every explorer of every notebook is found, run and moved; a new one needs no new
 Chromium these tests skip, except where CI is set: there they must run.
 """
 
-import ast
 import contextlib
 import json
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from explorer_cells import needed_cells, shows_explorer
 from jupyter_browser import (
     EXPLORER,
     NO_CHROMIUM,
@@ -47,45 +47,12 @@ pytestmark = needs_chromium
 # --- which cells show an explorer, and what they need ----------------------------------------
 
 
-def shows_explorer(source: str) -> bool:
-    """Tell whether a cell makes an explorer and ends in an expression."""
-    statements = ast.parse(source).body
-    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    makes = any(isinstance(call, ast.Name) and call.id.endswith("Explorer") for call in calls)
-    return makes and isinstance(statements[-1], ast.Expr)
-
-
-def names(source: str) -> tuple[set[str], set[str]]:
-    """Return the names that a cell reads and those that it makes."""
-    reads, makes = set(), set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Name):
-            (reads if isinstance(node.ctx, ast.Load) else makes).add(node.id)
-        elif isinstance(node, ast.alias):
-            makes.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            makes.add(node.name)
-    return reads, makes
-
-
 def explorer_cells(path: Path) -> list[str]:
-    """Return a notebook's cells that show an explorer, and the cells that those hang on."""
-    kept, needed = [], set()
-    for _, cell in reversed(list(code_cells(nbformat.read(path, as_version=4)))):
-        reads, makes = names(cell.source)
-        if shows_explorer(cell.source) or makes & needed:
-            kept.insert(0, cell.source)
-            needed |= reads
-    return kept
+    """Return a notebook's cells that show an explorer, and the cells that those depend on."""
+    return [*needed_cells(nbformat.read(path, as_version=4)).values()]
 
 
 WITH_EXPLORERS = [path for path in NOTEBOOKS if explorer_cells(path)]
-
-
-def test_only_the_needed_cells_are_kept(tmp_path):
-    cells = ["import os", "x = 1", "y = 2", "e = SomeExplorer(x)\ne", "SomeExplorer(x)\nz = y"]
-    path = write_notebook(tmp_path / "cells.ipynb", *cells)
-    assert explorer_cells(path) == ["x = 1", "e = SomeExplorer(x)\ne"]
 
 
 # --- the browser -----------------------------------------------------------------------------
