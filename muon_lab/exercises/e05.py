@@ -46,11 +46,11 @@ q1 = Exercise(
         "The sum adds the whole gradient; the average adds the share that is left: 1 - mu.",
     ],
     mistakes=[
-        ("total, average\n", "average, total\n", "In the wrong order: return `total` first."),
+        ("total, average\n", "average, total\n", "The order is wrong: `total` comes first."),
         *_in_place_of(
             "mu * total + gradient",
             {
-                "mu * total + (1 - mu) * gradient": "`total` is an average: add all of g.",
+                "mu * total + (1 - mu) * gradient": "`total` is an average: a sum adds all of g.",
                 "total + gradient": "`total` never forgets: keep the share mu of it.",
                 "mu * (total + gradient)": "`total` adds mu times the gradient: add all of it.",
             },
@@ -161,7 +161,7 @@ q4 = Exercise(
     ],
     mistakes=[
         (lambda w, u, lr, s, decay: (w - lr * s * u) * (1 - lr * decay), SHRUNK),
-        (DECAY, "weight - lr * decay", "Decay takes a share of each weight, not the same of all."),
+        (DECAY, "weight - lr * decay", "Decay takes a share of each weight, not one number."),
         *_in_place_of(DECAY, DECAYS),
         *_in_place_of(
             "- lr * scale * update",
@@ -241,7 +241,7 @@ q5 = Exercise(
         "weight * (1 - lr * decay); the last blank is lr * 0.2 * math.sqrt(max(rows, columns)).",
     ],
     mistakes=[
-        (lambda *args: muon_step(*args)[::-1], "In the wrong order: return the weight first."),
+        (lambda *args: muon_step(*args)[::-1], "The order is wrong: the weight comes first."),
         *_in_place_of(AVERAGE, AVERAGES),
         (") * gradient\n", ") * newton_schulz(gradient)\n", "Average first, then orthogonalize."),
         (") * gradient\n", ") * (gradient + decay * weight)\n", "The decay belongs to the weight."),
@@ -331,7 +331,7 @@ q7 = Exercise(
         (2 * 3072 * 768 * 4, "Twice too many: one buffer (AdamW has two), 4 bytes per number."),
         (3 * 3072 * 768 * 4, "Count neither the weight nor its gradient: only what Muon keeps."),
         (3072 * 768, "That is how many numbers there are. Each takes four bytes."),
-        (3072 * 768 * 2, "Half of it: the buffer has the weight's own dtype, 4 bytes per number."),
+        (3072 * 768 * 2, "Only half: the buffer has the weight's own dtype, 4 bytes per number."),
         (4 * (3072 + 768), "A matrix has rows times columns numbers, not rows plus columns."),
         (3072 * 768 * 4 / 1e6, "That is in megabytes. How many bytes?"),
     ],

@@ -26,7 +26,7 @@ q1 = Exercise(
         ("= 4 * width * w", "= w", "Attention has four matrices of width × width, not one."),
         ("4 * width * width", "4 * width", "A matrix of attention holds width × width numbers."),
         (lambda layers, width: layers * 12 * width, "A matrix holds width² numbers, not width."),
-        ("2 * width * (4 * width)", "(4 * width) ** 2", "Only one side of the MLP's is 4·width."),
+        ("2 * width * (4 * width)", "(4 * width) ** 2", "Only one side of each is 4·width."),
         ("2 * width * (4", "width * (4", "The MLP has two matrices: up to 4·width and back down."),
         ("(4 * width)", "width", "The MLP's inner side is 4·width: each of its two is 4·width²."),
         ("layers * (a", "(a", "That is one layer. There are several."),
@@ -99,11 +99,11 @@ q3 = Exercise(
     ],
     mistakes=[
         ("* speed", "* -speed", "That turns clockwise: (1, 0) must turn towards (0, 1)."),
-        ("position * speed", "speed", "Every position turns by the same angle: multiply by it."),
-        ("position * speed", "position", "Every pair turns as fast here: multiply by its speed."),
+        ("position * speed", "speed", "Every position turns by the same angle: use it as well."),
+        ("position * speed", "position", "Every pair turns equally fast: use speed as well."),
         ("position * speed", "position + speed", "The angle is the position times the speed."),
         ("position * speed", "math.radians(position * speed)", "The angle is in radians already."),
-        (lambda *given: turn(*given)[::-1], "In the wrong order: the coordinate of x comes first."),
+        (lambda *given: turn(*given)[::-1], "The order is wrong: the coordinate of x comes first."),
         (
             lambda pair, at, speed: (
                 pair[0] * math.cos(at * speed),
@@ -113,7 +113,7 @@ q3 = Exercise(
         ),
         (") - y", ") + y", "The first coordinate's y·sin needs a minus: it turns towards −x."),
         (") + y", ") - y", "The second coordinate's y·cos needs a plus."),
-        ("x * math.sin(angle) + y", "-x * math.sin(angle) + y", "The second's x·sin needs a plus."),
+        ("x * math.s", "-x * math.s", "The second coordinate's x·sin needs a plus."),
         (
             "x * math.sin(angle)",
             "(x * math.cos(angle) - y * math.sin(angle)) * math.sin(angle)",
@@ -137,8 +137,8 @@ q4 = Exercise(
         "A number in bf16 is 2 bytes.",
     ],
     mistakes=[
-        (" * 2 * ", " * ", "Half of it: keys and values are two, and a number takes 2 bytes."),
-        (" * 2 * ", " * 4 * ", "Twice that is kept: one key and one value, each number 2 bytes."),
+        (" * 2 * ", " * ", "Only half: keys and values are both kept, 2 bytes per number."),
+        (" * 2 * ", " * 4 * ", "Twice too much: one key and one value, 2 bytes per number."),
         (" * 2 * ", " * 3 * ", "Queries are not kept: a later token needs keys and values only."),
         ("tokens * 2", "tokens * 16", "That is in bits: a number in bf16 takes 2 bytes."),
         ("layers * 2", "2", "Every layer has a cache of its own."),
@@ -146,7 +146,7 @@ q4 = Exercise(
         (" * kv_heads", "", "That is one key head: each has its own keys and values."),
         (
             lambda *sizes: math.prod(sizes),
-            "A quarter of it: a key and a value, each number 2 bytes.",
+            "Only a quarter: a key and a value, 2 bytes per number.",
         ),
     ],
     because="2 · kv_heads · d numbers per token and layer: the query heads do not occur in it.",
@@ -163,7 +163,7 @@ q5 = Exercise(
     ],
     mistakes=[
         (64.0, "The rotary key has to be kept as well: 512 + 64 numbers, not 512."),
-        (128 * 128 / 576, "Half of it: whole heads keep a key and a value, a latent serves both."),
+        (128 * 128 / 576, "Only half: whole heads keep a key and a value, a latent serves both."),
         (128 * 128 / 512, "Count the value beside the key, and the rotary key beside the latent."),
         (2 * 128 / 576, "There are 128 heads, each with its own key and value."),
         (2 * 128 * 128 / (512 + 128 * 64), "The rotary key is one for all heads: 64 numbers."),
@@ -195,7 +195,7 @@ q6 = Exercise(
         "Its share is e^s / (e^s + 63) where s is the scale: when are the two terms equal?",
     ],
     mistakes=[
-        (START | {"pattern": "near tie"}, 'Here no single key is ahead: choose "one ahead" again.'),
+        (START | {"pattern": "near tie"}, 'That is another pattern: choose "one ahead" again.'),
         (START | {"count": 8}, "With fewer keys it is easier. Set 64 of them again."),
         (START | {"scale": 20.0}, "It has more than half of all the weight: lower the scale."),
         (START | {"scale": 2.0}, "The 63 others together still weigh more: raise the scale."),
