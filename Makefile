@@ -1,82 +1,84 @@
 # Muon Lab. `make lab` starts the course; `make help` lists the rest.
-# Every path is relative and quoted, so that the repository may stand in a folder with a space.
+# Paths are relative or quoted, so that the repository may be in a folder with a space in its name.
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check bench store clean
+.PHONY: help lab test check lint bench store site clean
 
-# The first interpreter on the path that is new enough; `make lab PYTHON=...` names another.
-ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+# The first interpreter on the path that is new enough; `make lab PYTHON=...` chooses another.
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(or $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
-	$$name $(ENOUGH) 2>/dev/null && echo $$name && break; done),python3)
+	$$name $(NEW_ENOUGH) 2>/dev/null && echo $$name && break; done),python3)
 RUN := .venv/bin/python
 
-# With no display there is no browser to open; as root, Jupyter wants to be asked twice.
-QUIET := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
+# Without a display there is no browser to open; Jupyter runs as root only with a flag.
+NO_BROWSER := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname))),,--no-browser)
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-help:  ## list what can be asked for
+help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
 
-lab: .venv/has-lab  ## install what is missing and open the course in JupyterLab
-	$(ALIVE)
+lab: export MUON_LAB_PROGRESS := $(CURDIR)/my_course/progress.json
+lab: .venv/has-lab  ## install what is missing and open your copy of the course in JupyterLab
+	$(CHECK_PYTHON)
 	@$(RUN) -m muon_lab.doctor
-	@$(RUN) -m jupyterlab --ip=127.0.0.1 $(QUIET) $(ROOT) --log-level=WARN \
-		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
+	@$(RUN) -m muon_lab.my_course $(FRESH)
+	@$(RUN) -m jupyterlab --ip=127.0.0.1 $(NO_BROWSER) $(ROOT) --log-level=WARN \
+		--LabApp.app_settings_dir="$(CURDIR)/tools/jupyterlab" \
+		--ContentsManager.pre_save_hook=muon_lab.my_course.drop_dead_views \
+		--LabApp.default_url=/lab/tree/my_course/00_start_here.ipynb $(ARGS)
 
-test: lint  ## lint, unit tests, doctests, every notebook twice, the browser: all that must hold
+test: lint  ## run everything: lint, unit tests, doctests, every notebook twice, the browser
 	@$(RUN) -m pytest tests muon_lab notebooks \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=180 $(ARGS)
 
-check: lint  ## lint and the unit tests only, for while you work
+check: lint  ## run lint, the unit tests and doctests, for while you work
 	@$(RUN) -m pytest -m "not notebook" --ignore=tests/notebooks/test_browser.py $(ARGS)
 
-.PHONY: lint
 lint: .venv/has-test
-	$(ALIVE)
+	$(CHECK_PYTHON)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 
-bench: .venv/has-test  ## measure the speeds that the course speaks of
+bench: .venv/has-test  ## measure the speeds that the course mentions
 	@$(RUN) tools/benchmarks.py
 	@$(RUN) tools/bench_explorers.py
 
 store: .venv/has-test  ## run NOTEBOOK=notebooks/... from top to bottom and store its outputs
-	@test -n "$(NOTEBOOK)" || { echo "Say which: make store NOTEBOOK=notebooks/01_descent.ipynb"; exit 2; }
+	@test -n "$(NOTEBOOK)" || { echo "Name one: make store NOTEBOOK=notebooks/01_descent.ipynb"; exit 2; }
 	@$(RUN) tools/store_notebook.py $(NOTEBOOK)
 
-clean:  ## take away the environment and the caches; recorded runs stay
+site: .venv/has-site  ## build the course as static pages in build/site
+	@$(RUN) tools/build_site.py $(ARGS)
+
+clean:  ## delete the environment and the caches; recorded runs and my_course stay
 	@rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	@find . \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
-# An environment is bound to the Python that made it, and an update of the system may take that away.
-ALIVE = $(if $(shell $(RUN) -c "" >/dev/null 2>&1 || echo dead),$(error The Python that .venv was made \
-	with is gone: make clean lab))
+# An environment depends on the Python that made it, which an update of the system may remove.
+CHECK_PYTHON = $(if $(shell $(RUN) -c "" >/dev/null 2>&1 || echo dead),$(error The Python that made \
+	.venv is gone: run make clean lab))
 
-# torch brings CUDA along on Linux, which takes 8,000; without it 2,000 are enough. What is installed
-# already needs no more: there pip says what it lacks.
-FREE = $(shell df -Pm . | awk 'END {print $$4}')
-FULL = $(shell test $(FREE) -gt 2000 || echo full)
-ROOM = $(if $(wildcard .venv/has-*),,$(if $(FULL),$(error The course takes 2,000 MB of disk, with \
-	CUDA 8,000, and $(FREE) are free here)))
+# On Linux torch brings CUDA, which needs 8,000 MB; without it 2,000 are enough. After the first
+# installation pip itself says if there is too little.
+FREE_MB = $(shell df -Pm . | awk 'END {print $$4}')
+DISK_FULL = $(shell test $(FREE_MB) -gt 2000 || echo full)
+CHECK_DISK = $(if $(wildcard .venv/has-*),,$(if $(DISK_FULL),$(error The course needs 2,000 MB of \
+	disk, 8,000 with CUDA, and $(FREE_MB) are free here)))
 
-# JupyterLab asks a newcomer about its news, and the network for them: neither belongs to the course.
-NEWS := @jupyterlab/apputils-extension:announcements
-
-# .venv/has-lab and .venv/has-test say that an extra of pyproject.toml is installed.
+# .venv/has-lab and .venv/has-test record that an extra of pyproject.toml is installed.
 .venv/has-%: pyproject.toml requirements.lock | .venv/bin/pip
-	$(ROOM)
+	$(CHECK_DISK)
 	@echo "Installing what the course needs into .venv: once, a few minutes ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$*]' || { \
-		echo "Could not install, for the reason above; mend it and ask again, it goes on from here."; \
+		echo "The installation failed for the reason above. Fix it and run make again: it continues."; \
 		exit 1; }
-	@$(RUN) -m jupyter labextension disable $(NEWS) 2>/dev/null
 	@touch $@
 
 .venv/bin/pip:
-	$(if $(shell "$(PYTHON)" $(ENOUGH) 2>&1 || echo old),$(error Muon Lab needs Python 3.11 or later, \
-		and $(PYTHON) is $(or $(shell "$(PYTHON)" --version 2>/dev/null),missing): install one, \
-		or name it: make lab PYTHON=...))
+	$(if $(shell "$(PYTHON)" $(NEW_ENOUGH) 2>&1 || echo old),$(error Muon Lab needs Python 3.11 or \
+		later, and $(PYTHON) is $(or $(shell "$(PYTHON)" --version 2>/dev/null),missing): install it, \
+		or name it with make lab PYTHON=...))
 	$(if $(shell "$(PYTHON)" -c 'import ensurepip, venv' 2>&1),$(error $(PYTHON) has no venv module: \
 		on Debian and Ubuntu, sudo apt install python3-venv))
-	$(ROOM)
+	$(CHECK_DISK)
 	@"$(PYTHON)" -m venv .venv

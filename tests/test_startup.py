@@ -1,4 +1,4 @@
-"""One list of versions for every way into the project, and a Makefile that speaks plainly."""
+"""Every way of installing uses one list of versions, and `make` explains what goes wrong."""
 
 import importlib.metadata
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jupyter_browser import LAB_FLAGS
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -28,7 +29,7 @@ LOCK = {
 
 
 def needed(package, extras=("",)):
-    """Return the names of all that a package of this environment needs here, itself included."""
+    """Return the names of an installed package and of everything that it needs on this machine."""
     found, waiting = set(), [(canonicalize_name(package), frozenset({*extras, ""}))]
     while waiting:
         asked = waiting.pop()
@@ -44,7 +45,7 @@ def needed(package, extras=("",)):
 
 
 def cuda_part(name):
-    """Tell the packages that torch's own wheel pins exactly, on Linux with CUDA."""
+    """Return whether torch's wheel for Linux with CUDA pins this package exactly."""
     return name.startswith(("nvidia-", "cuda-")) or name == "triton"
 
 
@@ -53,17 +54,17 @@ def test_the_lock_names_every_package_that_is_needed():
     assert packages - {"muon-lab"} <= LOCK.keys()
 
 
-def test_the_lock_is_what_runs_here():
-    here = {
+def test_the_lock_is_what_is_installed():
+    installed_versions = {
         name: importlib.metadata.version(name)
         for name in needed("muon-lab", ["test"]) & LOCK.keys()
     }
-    assert {name: Version(version).public for name, version in here.items()} == {
-        name: LOCK[name] for name in here
+    assert {name: Version(version).public for name, version in installed_versions.items()} == {
+        name: LOCK[name] for name in installed_versions
     }
 
 
-def test_the_lock_fits_what_the_project_asks_for():
+def test_the_lock_satisfies_what_the_project_requires():
     project = METADATA["project"]
     lists = [project["dependencies"], *project["optional-dependencies"].values()]
     asked = [text for texts in lists for text in texts]
@@ -81,7 +82,7 @@ def test_conda_installs_the_same():
 
 @pytest.fixture
 def clone(tmp_path):
-    """Make a folder with a space in its name that holds what `make` reads, and no environment."""
+    """Make a folder, with a space in its name, with the files that `make` reads and no .venv."""
     folder = tmp_path / "muon lab"
     (folder / "bin").mkdir(parents=True)
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
@@ -96,7 +97,7 @@ def fake(path, script):
 
 
 def make(folder, *arguments, **variables):
-    """Run make with the folder's bin first on the path; return its result with all it said."""
+    """Run make with the folder's bin first on the path; return its result and all its output."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "DISPLAY"))}
     environment |= {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"} | variables
     return subprocess.run(
@@ -110,7 +111,7 @@ def make(folder, *arguments, **variables):
 
 
 def installed(folder):
-    """Put the marks of a finished installation into a folder."""
+    """Make a folder look like a finished installation."""
     fake(folder / ".venv/bin/python", 'echo ran "$@"')
     for mark in (".venv/bin/pip", ".venv/has-lab", ".venv/has-test"):
         (folder / mark).touch()
@@ -139,7 +140,7 @@ def test_help_lists_every_target(clone):
         ),
     ],
 )
-def test_a_bad_interpreter_is_said_in_one_sentence(clone, script, options, sentence):
+def test_a_bad_interpreter_is_reported_in_one_sentence(clone, script, options, sentence):
     for name in ("python3", "python3.13", "python3.12", "python3.11", "python"):
         fake(clone / "bin" / name, script)
     result = make(clone, "lab", *options)
@@ -152,18 +153,18 @@ FULL_DISK = "echo Available; echo disk 9 9 120 99%"
 
 
 @pytest.mark.parametrize("half_done", [False, True])
-def test_a_full_disk_is_said_in_one_sentence_before_anything_is_written(clone, half_done):
+def test_a_full_disk_is_reported_before_anything_is_written(clone, half_done):
     fake(clone / "bin/df", FULL_DISK)
     if half_done:
         fake(clone / ".venv/bin/pip", "exit 1")
     result = make(clone, "lab")
     assert result.returncode != 0
     assert len(result.stdout.splitlines()) == 1
-    assert "takes 2,000 MB of disk, with CUDA 8,000, and 120 are free here" in result.stdout
+    assert "needs 2,000 MB of disk, 8,000 with CUDA, and 120 are free here" in result.stdout
     assert (clone / ".venv").exists() == half_done
 
 
-def test_what_is_installed_already_asks_for_no_more_disk(clone):
+def test_an_update_does_not_check_the_disk(clone):
     installed(clone)
     fake(clone / "bin/df", FULL_DISK)
     os.utime(clone / "requirements.lock", (4e9, 4e9))
@@ -171,26 +172,26 @@ def test_what_is_installed_already_asks_for_no_more_disk(clone):
 
 
 @pytest.mark.parametrize("target", ["lab", "test", "check"])
-def test_an_environment_that_lost_its_python_is_said_in_one_sentence(clone, target):
+def test_an_environment_that_lost_its_python_is_reported_in_one_sentence(clone, target):
     installed(clone)
     (clone / ".venv/bin/python").unlink()
     (clone / ".venv/bin/python").symlink_to(clone / "gone")
     result = make(clone, target)
     assert result.returncode != 0
     assert len(result.stdout.splitlines()) == 1
-    assert "The Python that .venv was made with is gone: make clean lab" in result.stdout
+    assert "The Python that made .venv is gone: run make clean lab" in result.stdout
 
 
-def test_an_installation_that_failed_counts_as_none(clone):
+def test_a_failed_installation_is_not_recorded(clone):
     fake(clone / ".venv/bin/python", "echo no such index; exit 1")
     (clone / ".venv/bin/pip").touch()
     result = make(clone, "lab")
     assert result.returncode != 0
-    assert "no such index\nCould not install, for the reason above" in result.stdout
+    assert "no such index\nThe installation failed for the reason above" in result.stdout
     assert not (clone / ".venv/has-lab").exists()
 
 
-def test_the_next_interpreter_is_taken_where_the_first_is_old(clone):
+def test_an_old_interpreter_is_passed_over(clone):
     fake(clone / "bin/python3", "exit 1")
     fake(clone / "bin/python3.13", 'case "$1" in -m) echo made by 3.13; exit 1;; esac')
     assert "made by 3.13" in make(clone, "lab").stdout
@@ -202,20 +203,35 @@ def test_a_second_start_installs_nothing(clone):
     lines = result.stdout.splitlines()
     assert [line.split()[:3] for line in lines] == [
         ["ran", "-m", "muon_lab.doctor"],
+        ["ran", "-m", "muon_lab.my_course"],
         ["ran", "-m", "jupyterlab"],
     ]
     assert "--no-browser" not in result.stdout
-    assert "--ip=127.0.0.1" in lines[1]
+    assert "--ip=127.0.0.1" in lines[2]
+    assert "/lab/tree/my_course/00_start_here.ipynb" in lines[2]
 
 
-def test_clean_lab_begins_anew(clone):
+def test_a_fresh_copy_is_asked_for_and_progress_is_kept_with_the_copies(clone):
     installed(clone)
-    fake(clone / "bin/python3", 'case "$1" in -m) echo made anew; exit 1;; esac')
-    assert "made anew" in make(clone, "clean", "lab").stdout
+    fake(clone / ".venv/bin/python", 'echo "$MUON_LAB_PROGRESS" "$@"')
+    lines = make(clone, "lab", "FRESH=03 05").stdout.splitlines()
+    assert lines[1] == f"{clone}/my_course/progress.json -m muon_lab.my_course 03 05"
+    assert lines[2].startswith(f"{clone}/my_course/progress.json -m jupyterlab")
+
+
+def test_the_browser_tests_start_jupyterlab_as_make_lab_does():
+    text = (ROOT / "Makefile").read_text().replace('"$(CURDIR)', str(ROOT)).replace('"', "")
+    assert [flag for flag in LAB_FLAGS if flag not in text] == []
+
+
+def test_clean_lab_starts_again(clone):
+    installed(clone)
+    fake(clone / "bin/python3", 'case "$1" in -m) echo a new one; exit 1;; esac')
+    assert "a new one" in make(clone, "clean", "lab").stdout
     assert not (clone / ".venv").exists()
 
 
-def test_clean_takes_caches_only(clone):
+def test_clean_deletes_only_the_environment_and_caches(clone):
     kept = clone / "notebooks/my notes/mine.ipynb"
     (kept.parent / ".ipynb_checkpoints").mkdir(parents=True)
     kept.touch()

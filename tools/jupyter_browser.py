@@ -1,4 +1,4 @@
-"""A JupyterLab of one's own and a headless Chromium before it, for tests and measurements."""
+"""Start a JupyterLab and a headless Chromium that opens it, for tests and measurements."""
 
 import contextlib
 import json
@@ -18,23 +18,28 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from store_notebook import METADATA
 
-QUIET = [
+CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
 ]
+# As in the Makefile, so that what is tested is what `make lab` starts.
+LAB_FLAGS = [
+    f"--LabApp.app_settings_dir={Path(__file__).parent / 'jupyterlab'}",
+    "--ContentsManager.pre_save_hook=muon_lab.my_course.drop_dead_views",
+]
 NO_CHROMIUM = (
     "No Chromium was found. Install one (Debian and Ubuntu: sudo apt install chromium; macOS: "
-    "brew install --cask chromium), or name yours in the variable CHROMIUM."
+    "brew install --cask chromium), or set the variable CHROMIUM to the path of yours."
 )
 EXPLORER = ".muon-explorer"
 READY_MS = 60_000
 
 
 def find_chromium() -> str | None:
-    """Return the path of a Chromium or Chrome of this machine, None where there is none."""
+    """Return the path of this machine's Chromium or Chrome, None if there is none."""
     named = os.environ.get("CHROMIUM")
     names = [named] if named else ["chromium", "chromium-browser", "google-chrome", "chrome"]
     found = [path for name in names if (path := shutil.which(name))]
@@ -49,39 +54,39 @@ needs_chromium = pytest.mark.skipif(
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start a headless Chromium; end it after."""
+    """Run a headless Chromium inside the block."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=QUIET)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
 
 
 @contextlib.contextmanager
 def quiet_page(browser, **options):
-    """Open a page, and fail at its end if its console held an error."""
+    """Open a page; when the block ends, assert that its console showed no error."""
     context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
     page = context.new_page()
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and errors.append(said.text))
+    page.on("console", lambda entry: entry.type == "error" and errors.append(entry.text))
     yield page
     context.close()
     assert errors == []
 
 
 class Lab:
-    """A running JupyterLab: its address, its token, and the folder whose notebooks it serves."""
+    """A running JupyterLab: the folder that it serves, its port and its token."""
 
     def __init__(self, folder: Path, port: int, token: str):
         self.folder, self.port, self.token = folder, port, token
 
     def url(self, notebook: str) -> str:
-        """Return the address at which a notebook opens alone in a fresh workspace."""
-        place = f"http://127.0.0.1:{self.port}/lab/workspaces/{secrets.token_hex(4)}"
-        return f"{place}/tree/{notebook}?token={self.token}"
+        """Return the address that opens one notebook in a new workspace."""
+        workspace = f"http://127.0.0.1:{self.port}/lab/workspaces/{secrets.token_hex(4)}"
+        return f"{workspace}/tree/{notebook}?token={self.token}"
 
-    def ask(self, path: str, method: str = "GET"):
-        """Ask the server's own interface; return what it says."""
+    def request(self, path: str, method: str = "GET"):
+        """Call the server's REST interface; return the decoded JSON of its reply."""
         address = f"http://127.0.0.1:{self.port}/api/{path}"
         headers = {"Authorization": f"token {self.token}"}
         request = urllib.request.Request(address, method=method, headers=headers)
@@ -90,36 +95,33 @@ class Lab:
         return json.loads(text) if text else None
 
     def end_kernels(self) -> None:
-        """End every session, and its kernel with it."""
-        for session in self.ask("sessions"):
-            self.ask(f"sessions/{session['id']}", "DELETE")
+        """End every session and its kernel."""
+        for session in self.request("sessions"):
+            self.request(f"sessions/{session['id']}", "DELETE")
 
 
-def _settings(folder: Path, theme: str) -> dict[str, str]:
-    """Return an environment in which Jupyter finds no settings but ours."""
+def _environment(folder: Path, theme: str) -> dict[str, str]:
+    """Return environment variables with which Jupyter reads no settings of this user."""
     own = {f"JUPYTER_{name}_DIR": str(folder / name) for name in ("CONFIG", "DATA", "RUNTIME")}
-    labs = folder / "lab-settings"
-    themes = labs / "@jupyterlab" / "apputils-extension"
+    settings = folder / "lab-settings"
+    themes = settings / "@jupyterlab" / "apputils-extension"
     themes.mkdir(parents=True)
     (themes / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
-    news = {"fetchNews": "false", "checkForUpdates": False}
-    (themes / "notification.jupyterlab-settings").write_text(json.dumps(news))
-    inside = {"JUPYTERLAB_SETTINGS_DIR": str(labs), "IPYTHONDIR": str(folder / "ipython")}
-    inside["JUPYTERLAB_WORKSPACES_DIR"] = str(folder / "workspaces")
-    return os.environ | own | inside
+    own |= {"JUPYTERLAB_SETTINGS_DIR": str(settings), "IPYTHONDIR": str(folder / "ipython")}
+    return os.environ | own | {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
 
 
 @contextlib.contextmanager
 def jupyterlab(folder: Path, settings: Path, theme: str = "JupyterLab Light") -> Iterator[Lab]:
-    """Serve ``folder`` on a free port of loopback, with a token; end the server after."""
+    """Serve ``folder`` on a free loopback port, with a token, inside the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     lab = Lab(folder, port, secrets.token_hex(16))
-    command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--port={port}"]
+    command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--port={port}", *LAB_FLAGS]
     command += ["--no-browser", "--allow-root", "--ServerApp.port_retries=0"]
     command += [f"--IdentityProvider.token={lab.token}", f"--ServerApp.root_dir={folder}"]
-    environment = _settings(settings, theme)
+    environment = _environment(settings, theme)
     with open(settings / "server.log", "wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
@@ -138,14 +140,14 @@ def _wait_for(lab: Lab, server: subprocess.Popen, log: Path, seconds: float = 60
     until = time.monotonic() + seconds
     while time.monotonic() < until and server.poll() is None:
         with contextlib.suppress(OSError):
-            lab.ask("status")
+            lab.request("status")
             return
         time.sleep(0.1)
     raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
 
 
 def write_notebook(path: Path, *cells: str) -> Path:
-    """Write a notebook of code cells, not run."""
+    """Write a notebook of code cells without running it."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.metadata = nbformat.from_dict(METADATA)
     nbformat.write(notebook, path)
@@ -153,7 +155,7 @@ def write_notebook(path: Path, *cells: str) -> Path:
 
 
 def open_notebook(page: Page, lab: Lab, name: str) -> None:
-    """Open a notebook and wait until its cells are there."""
+    """Open a notebook and wait until its cells are shown."""
     page.goto(lab.url(name))
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=READY_MS)
 
@@ -161,23 +163,23 @@ def open_notebook(page: Page, lab: Lab, name: str) -> None:
 def wait_for_kernel(page: Page, lab: Lab, patience: float = 20.0) -> None:
     """Wait until the page's kernel is idle.
 
-    The page calls a kernel idle before it has one, so the server is asked. The server may miss a
-    kernel's first word and call it starting for ever: one that is connected is good after a while.
+    JupyterLab shows "idle" before there is a kernel, so this asks the server. The server sometimes
+    misses a kernel's first message and reports "starting" for ever, so after ``patience`` seconds a
+    connection is enough.
     """
     began = time.monotonic()
     while time.monotonic() < began + READY_MS / 1000:
-        kernels = [session["kernel"] for session in lab.ask("sessions")]
         late = time.monotonic() > began + patience
-        if any(
-            each["connections"] and (late or each["execution_state"] == "idle") for each in kernels
-        ):
-            return
+        for session in lab.request("sessions"):
+            kernel = session["kernel"]
+            if kernel["connections"] and (late or kernel["execution_state"] == "idle"):
+                return
         page.wait_for_timeout(100)
     raise TimeoutError(f"no kernel after {READY_MS / 1000:g} s")
 
 
 def run_all(page: Page, lab: Lab) -> None:
-    """Ask for every cell to be run, by the menu, once there is a kernel."""
+    """Run every cell, as soon as there is a kernel."""
     wait_for_kernel(page, lab)
     page.get_by_role("menuitem", name="Run", exact=True).first.click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()

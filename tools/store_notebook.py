@@ -1,6 +1,6 @@
 """Run a notebook from top to bottom and store it as the course keeps it.
 
-`python tests/store_notebook.py notebooks/01_descent.ipynb` writes the file only when no cell failed
+`python tools/store_notebook.py notebooks/01_descent.ipynb` writes the file only if no cell failed
 and no rule of `notebook_rules` is broken.
 """
 
@@ -22,15 +22,21 @@ from PIL import Image
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
+    # What nbconvert needs to export a script. The version belongs to one machine.
+    "language_info": {
+        "name": "python",
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "nbconvert_exporter": "python",
+    },
 }
-# nbval reads it as a tag, out of the reader's sight; as a comment only in capitals.
+# nbval reads this as a tag, which readers do not see, or as a comment, but then in capitals only.
 CHECK_COMMENT = re.compile(r"^\s*#\s*nbval[-_]check[-_]output[ \t]*$", re.I | re.M)
 TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def execute(notebook: NotebookNode, folder: Path, cell_timeout: float = 600) -> NotebookNode:
-    """Run every cell in one fresh kernel that stands in `folder`; raise at the first that fails."""
+    """Run every cell in a new kernel started in `folder`; raise at the first cell that fails."""
     client = NotebookClient(
         notebook,
         timeout=cell_timeout,
@@ -44,7 +50,7 @@ def execute(notebook: NotebookNode, folder: Path, cell_timeout: float = 600) -> 
 
 
 def collapse(text: str) -> str:
-    r"""Return what a terminal would show last where lines were rewritten by carriage returns.
+    r"""Return what a terminal shows in the end of lines that carriage returns rewrote.
 
     >>> collapse("\r 10%\r100%\ndone\n")
     '100%\ndone\n'
@@ -54,7 +60,7 @@ def collapse(text: str) -> str:
 
 
 def clean_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Join pieces of one stream, collapse progress bars, drop widget views but keep pictures."""
+    """Join the pieces of a stream, collapse progress bars, drop widget views, keep pictures."""
     kept: list[NotebookNode] = []
     for output in outputs:
         data = output.get("data", {})
@@ -73,7 +79,7 @@ def clean_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
-    """Strip a run notebook, in place, of all that is of one machine or one moment; return it."""
+    """Strip a notebook, in place, of what depends on the machine or the moment; return it."""
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     seen: dict[str, int] = {}
@@ -85,7 +91,7 @@ def clean(notebook: NotebookNode) -> NotebookNode:
             cell.metadata = nbformat.from_dict({"tags": [CHECK_OUTPUT]} if marked else {})
             cell.source = CHECK_COMMENT.sub("", cell.source).strip("\n")
             cell.outputs = clean_outputs(cell.outputs)
-        # From the text, so that a notebook made anew differs only where its cells do.
+        # From the text, so that a notebook stored again differs only where its cells do.
         name = hashlib.sha256(cell.source.encode()).hexdigest()[:8]
         seen[name] = seen.get(name, 0) + 1
         cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
@@ -93,7 +99,7 @@ def clean(notebook: NotebookNode) -> NotebookNode:
 
 
 def shrink(notebook: NotebookNode) -> NotebookNode:
-    """Keep 256 colours of each picture, in place: a quarter of the bytes, the same looks."""
+    """Reduce each picture to 256 colours, in place: it looks the same in a quarter of the bytes."""
     octree = {"method": Image.Quantize.FASTOCTREE, "dither": Image.Dither.NONE}
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if "image/png" in output.get("data", {}):
