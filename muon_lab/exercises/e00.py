@@ -16,19 +16,15 @@ q1 = Exercise(
         "How much is gone, divided by how much there was.",
         "(first - last) / first",
     ],
-    mistakes=[
-        (
-            lambda first, last: last / first,
-            "That is the share that is left. The share removed is the rest.",
-        ),
-        (
-            lambda first, last: first - last,
-            "That is how much was removed, in units of loss. Divide by what there was at first.",
-        ),
-        (
-            lambda first, last: (last - first) / first,
-            "The sign is turned: a run whose loss falls removes a positive share.",
-        ),
-    ],
+    mistakes="""
+        (first - last) => last
+            That is the share that is left. What was removed is the rest.
+        / first =>
+            That is how much was removed, in units of loss. Divide by the first loss.
+        / first => / last
+            Divide by the loss there was at first, not by the one at the end.
+        first - last => last - first
+            The sign is reversed: a run whose loss falls removes a positive share.
+    """,
     because="From 4 to 1 is a share of 0.75; a run that makes things worse has a negative one.",
 )

@@ -17,12 +17,16 @@ q1 = Exercise(
         "Along y one step multiplies the coordinate by (1 - lr · 400).",
         "The size of that factor must stay below 1: how large may lr · 400 become?",
     ],
-    mistakes=[
-        (1 / 400, "At 1/400 the steep coordinate is done in one step. Larger still works."),
-        (2.0, "That is the limit of the flat direction. The steep one gives up first."),
-        (2 / 401, "That is the fastest learning rate, not the largest that still works."),
-        (0.08, "That was condition 25. The limit is set by the steepest curvature: 400."),
-    ],
+    mistakes="""
+        1 / 400
+            At 1/400 one step brings the steep coordinate to 0. Larger still works.
+        2.0
+            That is the limit of the flat direction. The steep one gives up first.
+        2 / 401
+            That is the fastest learning rate, not the largest that still works.
+        0.08
+            That was condition 25. The limit is set by the steepest curvature: 400.
+    """,
     because="|1 - lr·λ| < 1 for every curvature λ means lr < 2/λ_max, here 2/400.",
 )
 
@@ -36,30 +40,25 @@ def best_walk(low, high):
 q2 = Exercise(
     question="Give the lr that shrinks the slowest direction most, and the factor it leaves.",
     reference=best_walk,
+    parts=("lr", "factor"),
     cases=[(1.0, 25.0), (0.5, 8.0), (3.0, 3.0), (2.0, 1000.0)],
     hints=[
         "A step multiplies one direction by 1 - lr·low, the other by 1 - lr·high.",
         "The best lr makes the two equally slow: 1 - lr·low = -(1 - lr·high). Solve for lr.",
         "Put that lr into 1 - lr·low: it is the factor.",
     ],
-    mistakes=[
-        (
-            lambda low, high: (1 / high, 1 - low / high),
-            "1/high settles the steep direction at once; a larger lr helps the flat one more.",
-        ),
-        (
-            lambda low, high: (2 / high, 1 - 2 * low / high),
-            "At 2/high the steep direction jumps from side to side for ever: its factor is -1.",
-        ),
-        (
-            lambda low, high: (2 / (low + high), 1 - 2 * high / (low + high)),
-            "The lr is right. The factor is a size, so give it without its sign.",
-        ),
-        (
-            lambda low, high: (1 / (low + high), high / (high + low)),
-            "A factor 2 is lost: 1 - lr·low = lr·high - 1 gives lr·(low + high) = 2.",
-        ),
-    ],
+    mistakes="""
+        lambda low, high: (1 / high, 1 - low / high)
+            1/high is done with the steep direction at once; a larger lr helps the flat one more.
+        lambda low, high: (2 / high, 1 - 2 * low / high)
+            At 2/high the steep direction jumps from side to side for ever: its factor is -1.
+        (high - low) => (low - high)
+            `factor` is a size: give it without its sign.
+        lr = 2 / => lr = 1 /
+            `lr` lacks a factor 2: 1 - lr·low = lr·high - 1. Solve for lr.
+        lambda low, high: (1 / (low + high), high / (high + low))
+            A factor 2 is lost: 1 - lr·low = lr·high - 1 gives lr·(low + high) = 2.
+    """,
     because="Both ends of the valley are then equally slow, and the factor is (κ - 1)/(κ + 1).",
 )
 
@@ -69,14 +68,10 @@ def ball_step(point, velocity, gradient, lr, beta):
     return point - lr * velocity, velocity
 
 
-def average_step(point, velocity, gradient, lr, beta):
-    velocity = beta * velocity + (1 - beta) * gradient
-    return point - lr * velocity, velocity
-
-
 q3 = Exercise(
     question="Write one step of the ball; give the new point and the new velocity.",
     reference=ball_step,
+    parts=("new point", "new velocity"),
     cases=[
         (np.array([1.0, -2.0]), np.array([0.5, 4.0]), np.array([3.0, 1.0]), 0.1, 0.9),
         (np.array([0.0, 0.0]), np.array([0.0, 0.0]), np.array([1.0, -1.0]), 0.5, 0.5),
@@ -86,32 +81,21 @@ q3 = Exercise(
         "The ball keeps the share beta of its velocity and gains the gradient.",
         "velocity = beta * velocity + gradient; then the point moves against the new velocity.",
     ],
-    mistakes=[
-        (
-            lambda p, v, g, lr, beta: (
-                p - lr * (beta * v + (1 - beta) * g),
-                beta * v + (1 - beta) * g,
-            ),
-            "That is an average of gradients. The ball here gains the whole gradient: a sum.",
-        ),
-        (
-            lambda p, v, g, lr, beta: (p - lr * v, beta * v + g),
-            "The point moves by the old velocity. Update the velocity first, then move by it.",
-        ),
-        (
-            lambda p, v, g, lr, beta: (p + lr * (beta * v + g), beta * v + g),
-            "This ball rolls uphill: the velocity sums gradients, and gradients point up.",
-        ),
-        (
-            lambda p, v, g, lr, beta: (p - (beta * v + lr * g), beta * v + lr * g),
-            "Here lr sits inside the velocity. Keep it outside, as torch does: then changing lr "
-            "acts on the whole velocity at once.",
-        ),
-        (
-            lambda p, v, g, lr, beta: (p - lr * g, beta * v + g),
-            "The velocity is right but not used: the point still walks by the gradient alone.",
-        ),
-    ],
+    mistakes="""
+        + gradient => + (1 - beta) * gradient
+            That is an average of gradients. The ball here gains the whole gradient: a sum.
+        lambda p, v, g, lr, beta: (p - lr * v, beta * v + g)
+            The point moves by the old velocity. Update the velocity first, then move by it.
+        point - lr => point + lr
+            This ball rolls uphill: its velocity sums gradients.
+        lambda p, v, g, lr, beta: (p - (beta * v + lr * g), beta * v + lr * g)
+            Here lr sits inside the velocity. Keep it outside, as torch does: then changing lr
+            acts on the whole velocity at once.
+        lr * velocity => velocity
+            The step lacks its lr: without it the point moves by the velocity itself.
+        lr * velocity => lr * gradient
+            The velocity is not used: the point still walks by the gradient alone.
+    """,
     because="Two lines, and one more array the size of the weights to remember.",
 )
 
@@ -125,12 +109,15 @@ q4 = Exercise(
         "The gradient is always g. Write the velocity after 1, 2 and 3 steps.",
         "g + 0.9 g + 0.81 g + ... is a geometric series.",
     ],
-    mistakes=[
-        (1.9, "That is the second step. It goes on: 1 + 0.9 + 0.81 + ..."),
-        (0.9, "A ball that keeps 0.9 of its speed and gains more is faster, not slower."),
-        (9.0, "The series begins with 1, not with 0.9."),
-    ],
-    because="1 + β + β² + ... = 1/(1 - β): a ball with β = 0.9 uses ten times its lr.",
+    mistakes="""
+        1.9
+            That is the second step. It goes on: 1 + 0.9 + 0.81 + ...
+        0.9
+            A ball that keeps 0.9 of its speed and gains more is faster, not slower.
+        9.0
+            The series begins with 1, not with 0.9.
+    """,
+    because="1 + β + β² + ... = 1/(1 - β): a ball with β = 0.9 moves as if lr were ten times it.",
 )
 
 
@@ -144,45 +131,50 @@ def best_ball(condition):
 q5 = Exercise(
     question="Solve for the best lr and beta of a valley with curvatures 1 and condition.",
     reference=best_ball,
+    parts=("lr", "beta"),
     cases=[(25.0,), (4.0,), (1.0,), (10000.0,)],
     hints=[
         "With s = √beta the two edges are lr·1 = (1 - s)² and lr·condition = (1 + s)².",
         "Divide one edge by the other, take the root: √condition = (1 + s)/(1 - s). Solve for s.",
         "With root = √condition: s = (root - 1)/(root + 1); beta is its square, and lr = (1 - s)².",
     ],
-    mistakes=[
-        (
-            lambda k: (4 / (1 + np.sqrt(k)) ** 2, (np.sqrt(k) - 1) / (np.sqrt(k) + 1)),
-            "That is √beta, the factor a step leaves. beta itself is its square.",
-        ),
-        (
-            lambda k: (4 / (1 + k) ** 2, ((k - 1) / (k + 1)) ** 2),
-            "The root is missing: a ball feels √condition. That is why it is faster.",
-        ),
-        (
-            lambda k: (2 / (1 + k), ((np.sqrt(k) - 1) / (np.sqrt(k) + 1)) ** 2),
-            "That lr is the walker's best. With a memory the ball may take longer steps.",
-        ),
-        (
-            lambda k: (1 / (1 + np.sqrt(k)) ** 2, ((np.sqrt(k) - 1) / (np.sqrt(k) + 1)) ** 2),
-            "beta is right; lr = (1 - s)² with s = (root - 1)/(root + 1) is four times yours.",
-        ),
-    ],
-    because="The flattest and the steepest direction are then equally slow: a factor √β a step.",
+    mistakes="""
+        (root + 1)) ** 2 => (root + 1))
+            That is √beta, the factor per step: square it.
+        np.sqrt(condition) => condition
+            The root is missing: a ball feels √condition. That is why it is faster.
+        4 / (1 + root) ** 2 => 2 / (1 + condition)
+            That lr is the walker's best. With a memory the ball may take longer steps.
+        4 / (1 + root) ** 2 => 1 / (1 + root) ** 2
+            Four times that: lr = (1 - s)² with s = (root - 1)/(root + 1), so 1 - s = 2/(1 +
+            root).
+    """,
+    because="The flattest and the steepest direction are then equally slow: a factor √β per step.",
 )
 
 
-def roll(lr1, beta1):
-    path = descend(valley(25), partial(momentum, lr=lr1, beta=beta1), 25)
-    if path.values[-1] > path.values[0]:
-        return "leaves"
-    if min(path.values) <= 1e-3:
+def advice(arrives, lr, beta, best_beta):
+    """Say where settings that arrive are: at another lr or, if at none, at another β."""
+    if arrives(lr, beta):
         return "arrives"
-    return "swings" if path.points[:, 0].max() > 0.4 else "creeps"
+    works = [other for other in np.geomspace(0.02, 1, 80) if arrives(other, beta)]
+    if works:
+        nearest = min(works, key=lambda other: abs(np.log(other / lr)))
+        return "raise lr" if nearest > lr else "lower lr"
+    return "lower β" if beta > best_beta else "raise β"
+
+
+def rolls_to_the_star(lr, beta):
+    path = descend(valley(25), partial(momentum, lr=lr, beta=beta), 25)
+    return min(path.values) <= 1e-3
+
+
+def roll(lr1, beta1):
+    return advice(rolls_to_the_star, lr1, beta1, best_beta=0.44)
 
 
 q6 = Exercise(
-    question="Set lr and β so that the height falls below 0.001 within 25 steps.",
+    question="Set lr and β so that the loss falls below 0.001 within 25 steps.",
     reference={"lr1": 0.11, "beta1": 0.44},
     observe=roll,
     start={"lr1": 0.01, "beta1": 0.9},
@@ -191,21 +183,19 @@ q6 = Exercise(
         "swinging past the star.",
         "You derived the best pair above: best_ball(25).",
     ],
-    mistakes=[
-        (
-            {"lr1": 0.2, "beta1": 0.5},
-            "The ball leaves the valley: it ends higher than it began. Take a smaller lr.",
-        ),
-        (
-            {"lr1": 0.05, "beta1": 0.95},
-            "The ball rolls past the star and swings back: it remembers too long. Lower β.",
-        ),
-        (
-            {"lr1": 0.02, "beta1": 0.1},
-            "The ball still creeps along the floor when the steps are over. Raise lr, or β.",
-        ),
-    ],
-    because="There is a small island of settings that arrive, round lr = 1/9 and β = 4/9.",
+    mistakes="""
+        raise lr
+            Not there after 25 steps, and with this β a larger lr gets there: raise lr.
+        lower lr
+            With this β a smaller lr gets there: watch the path swing, and lower lr.
+        lower β
+            With so much memory hardly any lr gets there: the ball rolls past the star and has to
+            come back. Lower β.
+        raise β
+            With so little memory hardly any lr gets there: along the floor the ball creeps. Raise
+            β.
+    """,
+    because="There is a small island of settings that arrive, around lr = 1/9 and β = 4/9.",
 )
 
 
@@ -213,14 +203,20 @@ q7 = Exercise(
     question="The condition number grows 4 times: how many times more steps, walker and ball?",
     reference=(4, 2),
     observe=itself,
+    parts=("walker", "ball"),
     hints=[
         "The walker's factor is (κ - 1)/(κ + 1), about 1 - 2/κ: the steps it needs grow like κ.",
         "The ball's factor is the same with √κ for κ.",
     ],
-    mistakes=[
-        ((2, 4), "The other way round: the order asked for is (walker, ball)."),
-        ((4, 4), "Then a ball would gain nothing in a longer valley. It feels only √κ."),
-        ((16, 4), "Each is squared once too often: the walker's steps grow like κ, not κ²."),
-    ],
+    mistakes="""
+        (2, 4)
+            The other way round: the order asked for is (walker, ball).
+        (4, 4)
+            Then a ball would gain nothing in a longer valley. It feels only √κ.
+        (2, 2)
+            The ball is right. The walker feels κ itself, not its root.
+        (16, 4)
+            Each is squared once too often: the walker's steps grow like κ, not κ².
+    """,
     because="Steps grow like κ for the walker and like √κ for the ball.",
 )

@@ -4,9 +4,10 @@ from functools import partial
 
 import numpy as np
 
-from muon_lab.descent import RULES, descend, rmsprop
+from muon_lab.descent import descend, rmsprop
+from muon_lab.exercises.e01 import advice
 from muon_lab.exercises.exercise import Exercise, itself
-from muon_lab.problems import cliff, turned, valley
+from muon_lab.problems import cliff
 
 
 def adagrad_step(point, total, gradient, lr):
@@ -17,6 +18,7 @@ def adagrad_step(point, total, gradient, lr):
 q1 = Exercise(
     question="Write one step of AdaGrad; give the new point and the new sum of squares.",
     reference=adagrad_step,
+    parts=("new point", "new total"),
     cases=[
         (np.array([1.0, -2.0]), np.array([4.0, 9.0]), np.array([3.0, 1.0]), 0.5),
         (np.array([0.0, 0.0]), np.array([0.0, 0.0]), np.array([2.0, -5.0]), 0.1),
@@ -28,47 +30,32 @@ q1 = Exercise(
         "The gradient is divided by the root of total (the new one), coordinate by coordinate.",
         "Add 1e-10 to the root, so that a coordinate without any slope does not divide by zero.",
     ],
-    mistakes=[
-        (
-            lambda p, t, g, lr: (p - lr * g / np.sqrt(t + g**2), t + g**2),
-            "Right while every coordinate has a slope; a flat one divides 0 by 0. Add 1e-10.",
-        ),
-        (
-            lambda p, t, g, lr: (p - lr * g / (t + g**2 + 1e-10), t + g**2),
-            "The root is missing: divided by the squares, a steep coordinate hardly moves at all.",
-        ),
-        (
-            lambda p, t, g, lr: (p - lr * g / (np.sqrt(t) + 1e-10), t + g**2),
-            "You divide by the old sum. Before the first step it is zero: add the square first.",
-        ),
-        (
-            lambda p, t, g, lr: (
-                p - lr * g / (np.sqrt(t + np.sum(g**2)) + 1e-10),
-                t + np.sum(g**2),
-            ),
-            "That sum is over the coordinates: all share one step again. Keep one sum for each.",
-        ),
-        (
-            lambda p, t, g, lr: (p - lr * g / (np.sqrt(t + g) + 1e-10), t + g),
-            "The sum is of squares: bare gradients of opposite sign would cancel.",
-        ),
-    ],
+    mistakes="""
+        + 1e-10 =>
+            Right while every coordinate has a slope; a flat one divides 0 by 0. Add 1e-10.
+        np.sqrt(total) => total
+            The root is missing: divided by the squares, a steep coordinate hardly moves at all.
+        lambda p, t, g, lr: (p - lr * g / (np.sqrt(t) + 1e-10), t + g**2)
+            You divide by the old sum. Before the first step it is zero: add the square first.
+        gradient**2 => np.sum(gradient**2)
+            That sum is over the coordinates: all share one step again. Keep one sum for each.
+        gradient**2 => gradient
+            The sum is of squares: bare gradients of opposite sign would cancel.
+    """,
     because="Each coordinate gets its own learning rate, lr/√(sum of its squared gradients).",
 )
 
 
+def reaches_the_floor(lr, beta):
+    return min(descend(cliff(), partial(rmsprop, lr=lr, beta=beta), 100).values) < 0.01
+
+
 def off_the_cliff(lr1, beta1):
-    path = descend(cliff(), partial(rmsprop, lr=lr1, beta=beta1), 100)
-    lengths = np.linalg.norm(np.diff(path.points, axis=0), axis=1) / lr1
-    if min(path.values) < 0.01:
-        return "arrives"
-    if path.points[:, 0].max() > 0.05:
-        return "bounces"
-    return "held back" if lengths.mean() < 0.7 else "slow"
+    return advice(reaches_the_floor, lr1, beta1, best_beta=0.7)
 
 
 q2 = Exercise(
-    question="Set lr and β of RMSProp so that the height falls below 0.01 within 100 steps.",
+    question="Set lr and β of RMSProp so that the loss falls below 0.01 within 100 steps.",
     reference={"lr1": 0.1, "beta1": 0.7},
     observe=off_the_cliff,
     start={"lr1": 0.05, "beta1": 0.99},
@@ -76,49 +63,36 @@ q2 = Exercise(
         "β = 0.99 remembers the wall for hundreds of steps. How long may it remember?",
         "Try β = 0.7 and then move lr: at 0.1 a step is a tenth of a unit, and 4 units are to go.",
     ],
-    mistakes=[
-        (
-            {"lr1": 0.1, "beta1": 0.99},
-            "The steps are still divided by the wall, which is long past: lower β.",
-        ),
-        (
-            {"lr1": 1.0, "beta1": 0.5},
-            "It jumps to and fro over the minimum: a step is about lr long, however flat it is.",
-        ),
-        (
-            {"lr1": 0.01, "beta1": 0.5},
-            "It forgets well, but each step is too short for the way: raise lr.",
-        ),
-    ],
+    mistakes="""
+        lower β
+            With so much memory hardly any lr gets there: the steps are still divided by the wall,
+            which is long past. Lower β.
+        lower lr
+            It jumps to and fro over the minimum: a step is about lr long, however flat the floor
+            is. With this β a smaller lr gets there.
+        raise lr
+            It does not get to the minimum in 100 steps, and with this β a larger lr does.
+    """,
     because="A memory of 1/(1 - β) steps forgets the wall; lr is then nearly the step's length.",
 )
-
-
-def keeps_its_path(rule):
-    if rule not in ("adagrad", "rmsprop", "adam", "momentum"):
-        raise ValueError("choose 'adagrad', 'rmsprop', 'adam' or 'momentum'")
-    straight, skew = (
-        descend(problem, partial(RULES[rule], lr=0.01), 100).values
-        for problem in (valley(100), turned(valley(100), 45))
-    )
-    if np.allclose(straight, skew):
-        return "the same heights in both valleys"
-    return f"height {straight[-1]:.3g} in the valley, {skew[-1]:.3g} in the turned one"
-
 
 q3 = Exercise(
     question="Which rule walks down the turned valley just as it walks down the straight one?",
     reference="momentum",
-    observe=keeps_its_path,
+    observe=itself,
+    choices=("adagrad", "rmsprop", "adam", "momentum"),
     hints=[
         "Look for the rule that never asks which coordinate a number belongs to.",
         "Squaring, dividing and taking roots coordinate by coordinate all depend on the axes.",
     ],
-    mistakes=[
-        ("adagrad", "AdaGrad's sums belong to x and y. Turned, both mix steep and flat."),
-        ("rmsprop", "Forgetting does not help here: RMSProp still divides by axis."),
-        ("adam", "Adam suffers least of the three that divide, but its path changes too."),
-    ],
+    mistakes="""
+        "adagrad"
+            AdaGrad's sums belong to x and y. Turned, both mix steep and flat.
+        "rmsprop"
+            Forgetting does not help here: RMSProp still divides by axis.
+        "adam"
+            Adam suffers least of the three that divide, but its path changes too.
+    """,
     because="Sums of whole gradients turn with the problem; division by coordinate does not.",
 )
 
@@ -131,11 +105,16 @@ q4 = Exercise(
         "Both averages start at 0. After one gradient g the first is 0.1 g; what is the second?",
         "The second is 0.001 g². Divide the first by the root of the second: g cancels.",
     ],
-    mistakes=[
-        (1.0, "That is what the correction achieves. Without it the two shrink unequally."),
-        (0.1, "The mean is indeed only 0.1 g, but it is divided by something smaller yet."),
-        (100.0, "The root is missing: 0.1 g over the square root of 0.001 g²."),
-    ],
+    mistakes="""
+        1.0
+            That is what the correction achieves. Without it the two shrink unequally.
+        0.1
+            The mean is indeed only 0.1 g, but it is divided by something even smaller.
+        100.0
+            The root is missing: 0.1 g over the square root of 0.001 g².
+        1000**0.5
+            The mean is only 0.1 g as well: 0.1 g over the square root of 0.001 g².
+    """,
     because="0.1/√0.001 = 3.16. And it gets worse before it gets better, as the next cell shows.",
 )
 
@@ -158,93 +137,129 @@ q5 = Exercise(
         "If every gradient were 1, what would mean be after one step? After two?",
         "It would be 1 - beta1**step. Dividing by that makes it 1, as it should be.",
     ],
-    mistakes=[
-        (
-            lambda m, s, t, b1, b2: (m / (1 - b1)) / (np.sqrt(s / (1 - b2)) + 1e-8),
-            "That is right for the first step only: the average fills up, so step must come in.",
-        ),
-        (
-            lambda m, s, t, b1, b2: (m / (1 - b1**t)) / (np.sqrt(s) + 1e-8),
-            "mean is right. square starts at zero as well, and fills more slowly yet.",
-        ),
-        (
-            lambda m, s, t, b1, b2: (m * (1 - b1**t)) / (np.sqrt(s * (1 - b2**t)) + 1e-8),
-            "The averages are too small at first: divide by 1 - beta**step, do not multiply.",
-        ),
-        (
-            lambda m, s, t, b1, b2: (m / (1 - b1**t)) / (np.sqrt(s / (1 - b1**t)) + 1e-8),
-            "square fills with its own beta: beta2.",
-        ),
-    ],
+    mistakes="""
+        lambda m, s, t, b1, b2: (m / (1 - b1)) / (np.sqrt(s / (1 - b2)) + 1e-8)
+            That is right for the first step only. How full an average is depends on `step`.
+        square / (1 - beta2**step) => square
+            mean is right. square starts at zero too, and fills up even more slowly.
+        mean / (1 - beta1**step) => mean
+            square is right. mean starts at zero too.
+        lambda m, s, t, b1, b2: (m * (1 - b1**t)) / (np.sqrt(s * (1 - b2**t)) + 1e-8)
+            The averages are too small at first: divide by 1 - beta**step, do not multiply.
+        beta2**step => beta1**step
+            square fills up with its own beta: beta2.
+    """,
     because="Each average is divided by what it would be if every gradient were 1.",
 )
 
+
+def adam_step(point, gradient, mean, square, step, lr, beta1, beta2):
+    mean = beta1 * mean + (1 - beta1) * gradient
+    square = beta2 * square + (1 - beta2) * gradient**2
+    mean_now = mean / (1 - beta1**step)
+    square_now = square / (1 - beta2**step)
+    return point - lr * mean_now / (np.sqrt(square_now) + 1e-8), mean, square
+
+
+def walk(step_rule, gradients, lr, beta1, beta2):
+    """Return the point after each step, with one gradient per step."""
+    point, mean, square = np.zeros((3, len(gradients[0])))
+    points = []
+    for step, gradient in enumerate(gradients, start=1):
+        point, mean, square = step_rule(point, gradient, mean, square, step, lr, beta1, beta2)
+        points.append(point)
+    return tuple(points)
+
+
+_gradients = np.random.default_rng(2).normal(size=(6, 3)) * [10, 1, 1e-6]
+
 q6 = Exercise(
+    question="Write one whole step of Adam. It is compared with torch.optim.Adam over six steps.",
+    reference=adam_step,
+    observe=walk,
+    parts=[f"the point after step {step}" for step in range(1, 7)],
+    cases=[(_gradients, 0.1, 0.9, 0.999), (_gradients, 0.01, 0.5, 0.9)],
+    hints=[
+        "Bring both averages up to date first; one is of gradients, the other of their squares.",
+        "mean = beta1 * mean + (1 - beta1) * gradient, and the like with beta2 and gradient**2.",
+        "Return the averages as they are, and step by their corrected copies: exercise 5.",
+    ],
+    mistakes="""
+        / (1 - beta1**step) =>
+        / (1 - beta2**step) =>
+            The bias correction is missing: divide each average by 1 - beta**step.
+        mean_now = mean / (1 - beta1**step) => mean_now = mean = mean / (1 - beta1**step)
+        square_now = square / (1 - beta2**step) => square_now = square = square / (1 - beta2**step)
+            The corrected averages were returned, so the next step corrects them once more.
+        (1 - beta1) * gradient => gradient
+            `mean` is a sum: the gradient counts 1 - beta1.
+        gradient**2 => gradient
+            `square` is an average of squared gradients.
+        gradient**2 => mean**2
+            `square` averages the squares of the gradients, not of mean.
+        np.sqrt(square_now) => square_now
+            Divide by the root of the mean square.
+        np.sqrt(square_now) + 1e-8 => np.sqrt(square_now + 1e-8)
+            Add 1e-8 after the root.
+        + 1e-8 =>
+            Add 1e-8 to the root, as torch does: the third gradient is tiny.
+        point - lr => point + lr
+            That climbs: step against the mean.
+        lr * mean_now => lr * gradient
+            The step goes by the gradient alone: divide the corrected mean.
+    """,
+    because="Six lines, and the same numbers as torch.optim.Adam. AdamW adds one term to the last.",
+)
+
+q7 = Exercise(
     question="Which line of this AdamW is wrong? (The line with def is line 1.)",
     reference=5,
     observe=itself,
+    choices=range(1, 7),
     hints=[
         "The averages must not know of the decay: do lines 2 and 3 hold to that?",
         "Where does a weight with large gradients lose its decay?",
     ],
-    mistakes=[
-        (2, "The mean is of gradients alone, as it should be in AdamW."),
-        (3, "The squares are of gradients alone, as they should be in AdamW."),
-        (4, "This is the bias correction you wrote: it is right."),
-        (6, "This line only steps. Look at what it is given as the direction."),
-    ],
+    mistakes="""
+        1
+            The arguments are all there: the fault is in what is done with them.
+        2
+            The mean is of gradients alone, as it should be in AdamW.
+        3
+            The squares are of gradients alone, as they should be in AdamW.
+        4
+            This is the bias correction you wrote: it is right.
+        6
+            This line only steps. Look at what it is given as the direction.
+    """,
     because="Line 5 divides the decay by √square: noisy weights lose theirs. "
     "Take lr * decay * point off the point itself.",
 )
 
 
-def state_gigabytes(rule, parameters, bytes_each):
-    numbers = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adamw": 2, "muon": 1}
-    return numbers[rule] * parameters * bytes_each / 1e9
+def largest_model(gigabytes, state_numbers, bytes_each):
+    return gigabytes * 1e9 / (bytes_each * (2 + state_numbers))
 
 
-q7 = Exercise(
-    question="How many gigabytes (1e9 bytes) of state does each rule keep?",
-    reference=state_gigabytes,
-    cases=[
-        ("adamw", 7e9, 4),
-        ("muon", 7e9, 4),
-        ("sgd", 1e9, 4),
-        ("momentum", 1e9, 2),
-        ("rmsprop", 1e6, 4),
-    ],
+q8 = Exercise(
+    question="How many parameters fit with their gradients and state? 1 GB is 1e9 bytes.",
+    reference=largest_model,
+    cases=[(80, 2, 4), (80, 1, 4), (24, 0, 2)],
     hints=[
-        "Count the arrays in each rule's state; the table above has them.",
-        "Muon keeps its momentum and nothing else.",
+        "How many numbers must be kept for each parameter, its own value and gradient included?",
+        "2 + state_numbers numbers of bytes_each bytes, out of gigabytes * 1e9.",
     ],
-    mistakes=[
-        (
-            lambda rule, n, size: (
-                {"sgd": 0, "momentum": 1, "rmsprop": 1, "adamw": 2, "muon": 2}[rule]
-                * n
-                * size
-                / 1e9
-            ),
-            "Muon has no second average: orthogonalizing takes its place.",
-        ),
-        (
-            lambda rule, n, size: (
-                {"sgd": 0, "momentum": 1, "rmsprop": 1, "adamw": 1, "muon": 1}[rule]
-                * n
-                * size
-                / 1e9
-            ),
-            "AdamW keeps two averages: of the gradients and of their squares.",
-        ),
-        (
-            lambda rule, n, size: (
-                {"sgd": 1, "momentum": 2, "rmsprop": 2, "adamw": 3, "muon": 2}[rule]
-                * n
-                * size
-                / 1e9
-            ),
-            "One too many everywhere: count the state only, not the weights themselves.",
-        ),
-    ],
-    because="7 billion weights: 56 GB of state for AdamW, 28 GB for Muon, in fp32.",
+    mistakes="""
+        (2 + state_numbers) => state_numbers
+            The weights and the gradients need room too.
+        2 + state => 1 + state
+            Two numbers besides the state: the weight and its gradient.
+        * 1e9 =>
+            That is in billions of parameters: a gigabyte is 1e9 bytes.
+        bytes_each * ( => (
+            So many numbers fit if each takes one byte: divide by bytes_each.
+        gigabytes * 1e9 / =>
+            That is the memory of one parameter. How many of them fit?
+    """,
+    because="80 GB in fp32: 5.0 billion with AdamW, 6.7 with Muon, 10 with SGD; activations apart.",
 )

@@ -3,7 +3,6 @@
 import numpy as np
 
 from muon_lab.exercises.exercise import Exercise, itself
-from muon_lab.orthogonalize import polar_factor
 
 
 def orthogonalize_column(column):
@@ -18,31 +17,31 @@ q1 = Exercise(
         "The singular value of a single column is its length.",
         "Divide the column by np.linalg.norm(column).",
     ],
-    mistakes=[
-        (np.sign, "That is Adam's habit: it makes every entry ±1 and turns the arrow."),
-        (
-            lambda column: column / np.abs(column).max(),
-            "Now the largest entry is 1. The length, which is the stretch, is not.",
-        ),
-        (
-            lambda column: column / (column @ column),
-            "column @ column is the length squared: take its root.",
-        ),
-        (np.ones_like, "A column of ones points elsewhere: only the length may change."),
-    ],
+    mistakes="""
+        np.sign
+            That is Adam's habit: it makes every entry ±1 and turns the arrow.
+        np.linalg.norm(column) => np.abs(column).max()
+            Now the largest entry is 1. The length, which is the stretch, is not.
+        np.linalg.norm(column) => np.sum(np.abs(column))
+            Now the sizes of the entries add up to 1. The length is the root of their squares.
+        np.linalg.norm(column) => (column @ column)
+            column @ column is the length squared: take its root.
+        np.ones_like
+            A column of ones points elsewhere: only the length may change.
+    """,
     because="One column has one stretch: orthogonalizing it can do no more than fix its length.",
 )
 
 
 def shape_of_circle(m11, m12, m21, m22):
     """Say what a 2 × 2 matrix makes of the unit circle."""
-    matrix = np.array([[m11, m12], [m21, m22]])
-    large, small = np.linalg.svd(matrix, compute_uv=False)
-    if large < 0.5:
-        return "hardly anything is left"
+    matrix = np.abs([[m11, m12], [m21, m22]])
+    large, small = np.linalg.svd([[m11, m12], [m21, m22]], compute_uv=False)
     if small > 0.05 * large:
         return "still round"
-    return "flat, askew" if np.abs(matrix).min() >= 0.3 else "flat, along an axis"
+    if min(matrix.max(axis=0).min(), matrix.max(axis=1).min()) < 0.05:
+        return "along an axis"
+    return "flat, askew" if matrix.min() >= 0.3 else "a small entry"
 
 
 q2 = Exercise(
@@ -55,20 +54,17 @@ q2 = Exercise(
         "Then one row of the matrix is a multiple of the other.",
         "Keep every entry at 0.3 or more in size: for instance both rows 1, 0.5.",
     ],
-    mistakes=[
-        (
-            {"m11": 1.0, "m12": 0.8, "m21": -0.8, "m22": 1.0},
-            "There is area left in the ellipse. Make the second row a multiple of the first.",
-        ),
-        (
-            {"m11": 1.0, "m12": 0.0, "m21": 0.0, "m22": 0.0},
-            "Flat, but along an axis, where Adam would see it too. Use all four entries.",
-        ),
-        (
-            {"m11": 0.1, "m12": 0.1, "m21": 0.1, "m22": 0.1},
-            "Both stretches have gone. One of them is to stay at 0.5 or more.",
-        ),
-    ],
+    mistakes="""
+        still round
+            The short axis is still over a twentieth of the long one. Bring the second row nearer
+            to a multiple of the first.
+        along an axis
+            Flat, but a whole row or column is about 0, and Adam would see that too. Use all four
+            entries.
+        a small entry
+            Flat, and askew. Now do it with every entry at 0.3 or more in size: multiply the rows
+            or columns that hold a smaller one.
+    """,
     because="Four entries, none small, and yet one direction: no entry tells you so by itself.",
 )
 
@@ -82,24 +78,18 @@ q3 = Exercise(
         "Is sign(GQ) the same as sign(G)Q? Try it on the 2 × 2 identity turned by 45 degrees.",
         "GQ = U S (VᵀQ) is an SVD again, with the same U and S.",
     ],
-    mistakes=[
-        (
-            {"sgd": True, "adam": True, "muon": True},
-            "Turn [1, 0] by 45 degrees: its signs become [1, 1], a longer arrow than before.",
-        ),
-        (
-            {"sgd": True, "adam": False, "muon": False},
-            "Adam is right. For Muon: turning moves V alone, and U and S stay as they are.",
-        ),
-        (
-            {"sgd": False, "adam": False, "muon": True},
-            "SGD's step is the gradient, so it turns exactly as the gradient does.",
-        ),
-        (
-            {"sgd": False, "adam": True, "muon": False},
-            "All three the wrong way round: Adam alone works axis by axis.",
-        ),
-    ],
+    mistakes="""
+        {"sgd": True, "adam": True, "muon": True}
+            Not Adam. Turn [1, 0] by 45 degrees: its signs become [1, 1], a longer arrow.
+        {"sgd": True, "adam": False, "muon": False}
+            Adam is right. For Muon: turning changes V alone, and U and S stay as they are.
+        {"sgd": False, "adam": False, "muon": True}
+            SGD's step is the gradient, so it turns exactly as the gradient does.
+        {"sgd": False, "adam": False, "muon": False}
+            Adam's is not, but two are: what do SGD and Muon do with an axis?
+        {"sgd": False, "adam": True, "muon": False}
+            All three the wrong way round: Adam alone works axis by axis.
+    """,
     because="Adam rescales along the axes it was given. The other two never ask where they lie.",
 )
 
@@ -114,26 +104,20 @@ q4 = Exercise(
     reference=stable_rank,
     cases=[(np.diag([2.0, 2.0, 1.0]),), (np.array([[1.0, 2.0, 0.0], [2.0, 4.0, 1.0]]),)],
     hints=["S holds the stretches, largest first.", "Both the sum and the largest are squared."],
-    mistakes=[
-        (
-            lambda matrix: (
-                np.linalg.svd(matrix, compute_uv=False).sum() / np.linalg.norm(matrix, 2)
-            ),
-            "Those are the stretches themselves: small ones count for too much. Square them.",
-        ),
-        (
-            lambda matrix: np.linalg.norm(matrix) / np.linalg.norm(matrix, 2),
-            "You are one square away: this is the root of the stable rank.",
-        ),
-        (
-            lambda matrix: np.linalg.matrix_rank(matrix),
-            "The plain rank counts a direction of 1e-9 like one of 1: no weighing is done.",
-        ),
-        (
-            lambda matrix: np.linalg.norm(matrix) ** 2,
-            "Divide by the largest stretch squared, else the count grows with the units.",
-        ),
-    ],
+    mistakes="""
+        (S**2).sum() / S[0] ** 2 => S.sum() / S[0]
+            Those are the stretches themselves: small ones count for too much. Square them.
+        (S**2).sum() / S[0] ** 2 => S.sum() ** 2 / S[0] ** 2
+            Square each stretch before adding: the sum was squared instead.
+        S[0] ** 2 => S[0]
+            The largest stretch below the line is to be squared too.
+        (S**2).sum() / S[0] ** 2 => np.sqrt((S**2).sum()) / S[0]
+            You are one square away: this is the root of the stable rank.
+        (S**2).sum() / S[0] ** 2 => np.linalg.matrix_rank(matrix)
+            The plain rank counts a direction of 1e-9 like one of 1: it weighs nothing.
+        / S[0] ** 2 =>
+            Divide by the largest stretch squared; otherwise the count grows with the units.
+    """,
     because="It is 1 for one direction, and n for n equal ones, whatever the matrix's size.",
 )
 
@@ -141,15 +125,6 @@ q4 = Exercise(
 def nearest_orthogonal(matrix):
     U, _, Vh = np.linalg.svd(matrix, full_matrices=False)
     return U @ Vh
-
-
-def _transposed_once_more(matrix):
-    U, _, Vh = np.linalg.svd(matrix, full_matrices=False)
-    return U @ Vh.T
-
-
-def _normalised_columns(matrix):
-    return matrix / np.linalg.norm(matrix, axis=0)
 
 
 q5 = Exercise(
@@ -163,57 +138,38 @@ q5 = Exercise(
         "The matrix itself is U @ np.diag(S) @ Vh.",
         "With every stretch 1, np.diag(S) is the identity and falls out.",
     ],
-    mistakes=[
-        (
-            _transposed_once_more,
-            "NumPy returns V already transposed: that is what the h in Vh says.",
-        ),
-        (
-            lambda matrix: np.array(matrix),
-            "U @ np.diag(S) @ Vh is the matrix you came with: the stretches are still in it.",
-        ),
-        (
-            lambda matrix: matrix / np.linalg.norm(matrix, 2),
-            "Now the largest stretch is 1. The others shrank with it.",
-        ),
-        (
-            _normalised_columns,
-            "Every column has length 1, but the columns do not stand at right angles.",
-        ),
-    ],
+    mistakes="""
+        U @ Vh => U @ Vh.T
+            NumPy returns V already transposed: that is what the h in Vh says.
+        U @ Vh => matrix
+            U @ np.diag(S) @ Vh is the matrix you came with: the stretches are still in it.
+        U @ Vh => matrix / np.linalg.norm(matrix, 2)
+            Now the largest stretch is 1. The others shrank with it.
+        U @ Vh => matrix / np.linalg.norm(matrix)
+            All stretches were divided by one number: they are as unequal as before.
+        U @ Vh => matrix / np.linalg.norm(matrix, axis=0)
+            Every column has length 1, but the columns do not stand at right angles.
+    """,
     because="U Vᵀ turns as the matrix does, and stretches nothing.",
 )
-
-_GRADIENT = np.random.default_rng(3).normal(size=(6, 4)) @ np.diag([4.0, 2.0, 1.0, 0.5])
-_U, _S, _VH = np.linalg.svd(_GRADIENT, full_matrices=False)
-DIRECTIONS = {
-    "gradient": _GRADIENT / _S[0],
-    "sign": np.sign(_GRADIENT) / np.linalg.norm(np.sign(_GRADIENT), 2),
-    "first direction": np.outer(_U[:, 0], _VH[0]),
-    "polar factor": polar_factor(_GRADIENT),
-}
-
-
-def gain(direction):
-    return float((_GRADIENT * DIRECTIONS[direction]).sum())
-
 
 q6 = Exercise(
     question="All four stretch nothing by more than 1. Which one lowers the loss most?",
     reference="polar factor",
-    observe=gain,
+    observe=itself,
+    choices=("gradient", "sign", "first direction", "polar factor"),
     hints=[
         "The loss falls by the sum of the products of G's and the step's entries.",
         "In G's own directions that sum is Σ σᵢ dᵢ, where every dᵢ is at most 1.",
     ],
-    mistakes=[
-        (
-            "gradient",
-            "Under this cap the gradient uses its whole allowance in one direction only.",
-        ),
-        ("sign", "Signs are the steepest step if every entry is capped, not the stretch."),
-        ("first direction", "That earns σ₁, and leaves what the other directions offer."),
-    ],
+    mistakes="""
+        "gradient"
+            Under this cap the gradient uses its whole allowance in one direction only.
+        "sign"
+            Signs are the steepest step if every entry is capped, not the stretch.
+        "first direction"
+            That earns σ₁, and leaves what the other directions offer.
+    """,
     because="Each direction may use the whole allowance, so use it: Σ σᵢ · 1, the nuclear norm.",
 )
 
@@ -232,23 +188,17 @@ q7 = Exercise(
         "A step has three products: X Xᵀ, A A, and (bA + cA²) X. Leave out the cheap sums.",
         "X is (small, large), A is (small, small).",
     ],
-    mistakes=[
-        (
-            lambda m, n, steps: steps * (2 * min(m, n) ** 2 * max(m, n) + min(m, n) ** 3),
-            "You count multiplications alone; every one comes with an addition.",
-        ),
-        (
-            lambda m, n, steps: steps * 4 * min(m, n) ** 2 * max(m, n),
-            "One product is missing: A A, small but there.",
-        ),
-        (
-            lambda m, n, steps: steps * (4 * m * m * n + 2 * m**3),
-            "A tall matrix is worked on as its transpose: use small and large, not m and n.",
-        ),
-        (
-            lambda m, n, steps: 4 * min(m, n) ** 2 * max(m, n) + 2 * min(m, n) ** 3,
-            "That is one step.",
-        ),
-    ],
+    mistakes="""
+        (4 * small**2 * large + 2 * small**3) => (2 * small**2 * large + small**3)
+            You count multiplications alone; every one comes with an addition.
+        + 2 * small**3 =>
+            One product is missing: A A, small but there.
+        4 * small**2 * large => 2 * small**2 * large
+            Two of the three products are wide: X Xᵀ, and the last one, times X.
+        min(m, n), max(m, n) => m, n
+            A tall matrix is worked on as its transpose: use small and large, not m and n.
+        steps * =>
+            That is one step; there are `steps` of them.
+    """,
     because="4·small²·large for the two wide products and 2·small³ for A A, at every step.",
 )

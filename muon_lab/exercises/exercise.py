@@ -1,20 +1,20 @@
-"""Judge an answer by what it does, and reply to each known mistake with what helps there.
+'''Judge an answer by what it does, and reply to each known mistake with what helps there.
 
 An exercise is data. The learner calls ``check``, ``hint`` and ``solution``; none of them raises.
 
 >>> def step(point, gradient, lr):
 ...     return point - lr * gradient
->>> def normalised(point, gradient, lr):
-...     return point - lr * gradient / abs(gradient)
 >>> q1 = Exercise(
 ...     question="Write one step of gradient descent.",
 ...     reference=step,  # its source is the solution
 ...     cases=[(3.0, 2.0, 0.5), (1.0, -4.0, 0.1)],  # the arguments of each trial call
 ...     hints=["Which way is downhill?", "The gradient points uphill: subtract."],
-...     mistakes=[
-...         ("- lr", "+ lr", "This walks uphill: the gradient points where the loss grows."),
-...         (normalised, "This keeps only the gradient's sign, so every step is lr long."),
-...     ],
+...     mistakes="""
+...         - lr => + lr
+...             This walks uphill: the gradient points where the loss grows.
+...         lambda point, gradient, lr: point - lr * gradient / abs(gradient)
+...             This keeps only the gradient's sign, so every step is lr long.
+...     """,
 ...     because="The step shrinks by itself as the gradient does.",
 ... )
 >>> q1.check(step)
@@ -40,20 +40,23 @@ The other kinds differ only in ``observe(answer, *case)``, which says what an an
 * choose and explain: ``observe`` runs the choice and returns its result, so that a choice is wrong
   for what it does; find the bug: a choice of a line, or a function to mend.
 
-A mistake is ``(answer, sentence)``, or ``(old, new, sentence)`` where the answer is the reference's
-source with ``old``, which must occur once, replaced by ``new``. Each needs an answer that behaves
-unlike the reference and unlike the other mistakes; ``tests/exercises`` holds all modules to that.
+A known mistake is code and, indented below it, the sentence it earns. ``old => new`` edits the
+source of the reference, where ``old`` occurs once; anything else is evaluated (for sliders it is
+what ``observe`` returns). Each needs an answer that behaves unlike the reference and unlike the
+other mistakes; ``tests/exercises`` holds all modules to that.
 Its sentence must be true of whatever else behaves the same. ``parts`` names the values of a tuple.
 ``formula="2 / 400"`` stands in place of ``reference`` where the solution should show the sum.
 The starter, a cell with ____ and a last line that calls check, is in the notebook alone.
-"""
+'''
 
 import copy
 import inspect
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from textwrap import dedent
 
 import numpy as np
 
@@ -92,7 +95,7 @@ class Exercise:
 
     question: str
     hints: Sequence[str]
-    mistakes: Sequence[tuple]
+    mistakes: str | Sequence[tuple]
     because: str
     reference: object = None
     formula: str = ""
@@ -107,6 +110,9 @@ class Exercise:
     def __post_init__(self):
         if self.formula:
             self.reference = eval(self.formula)
+        if isinstance(self.mistakes, str):
+            names = getattr(self.reference, "__globals__", {})
+            self.mistakes = list(read_mistakes(self.mistakes, None if self.start else names))
 
     def __repr__(self):
         return self.question
@@ -155,16 +161,17 @@ class Exercise:
             before, answer = "", self.formula or repr(self.reference)
         return Reply("solution", self.because, code=f"{before}{self.name}.check({answer})")
 
-    def mistaken(self, *mistake):
-        """Return a mistake's answer: given, or the reference with ``old`` replaced by ``new``."""
-        if len(mistake) == 1:
-            return mistake[0]
-        old, new = mistake
+    def mistaken(self, *code):
+        """Return a mistake's answer: as given, or the reference with each old text made new."""
+        if len(code) == 1:
+            return code[0]
         source = inspect.getsource(self.reference)
-        if source.count(old) != 1:
-            raise ValueError(f"{old!r} must occur once in the reference of {self.name}")
+        for old, new in zip(code[::2], code[1::2], strict=True):
+            if source.count(old) != 1:
+                raise ValueError(f"{old!r} must occur once in the reference of {self.name}")
+            source = source.replace(old, new)
         names = dict(self.reference.__globals__)
-        exec(source.replace(old, new), names)
+        exec(source, names)
         return names[self.reference.__name__]
 
     def _read(self, answer):
@@ -181,6 +188,8 @@ class Exercise:
                 raise Unreadable(f"Your function must take ({', '.join(names)}).")
         elif inspect.isroutine(answer):
             raise Unreadable("Give a value here, not a function.")
+        elif isinstance(self.reference, tuple) and not has_length(answer, len(self.reference)):
+            raise Unreadable(f"Give {len(self.reference)} values; this is {show(answer)}.")
         if self.choices:
             by_name = {str(choice): choice for choice in self.choices}
             name = answer.strip().lower() if isinstance(answer, str) else show(answer)
@@ -197,17 +206,25 @@ class Exercise:
         if sentence := self._known(wanted, seen):
             return Reply("not yet", sentence)
         first = next(i for i, difference in enumerate(differences) if difference)
-        return Reply("not yet", differences[first], inputs=self._inputs(self.cases[first]))
+        said = differences[first] + self._if_constant(seen)
+        return Reply("not yet", said, inputs=self._inputs(self.cases[first]))
+
+    def _if_constant(self, seen):
+        results = [one[0] for one in seen if self.observe is call and isinstance(one, tuple)]
+        shown = set(map(show, results))
+        constant = len(results) == len(seen) > len(shown) == 1
+        told = constant and not re.search("None|…|<array", *shown)  # these do not show everything
+        return " It is the same for all inputs: use the arguments." * bool(told)
 
     def _known(self, wanted, seen):
         """Return the sentence of the mistake that the whole answer makes, or one part of it."""
-        mistakes = [(self._observations(self.mistaken(*m)), said) for *m, said in self.mistakes]
         for part in [None, *range(len(self.parts) if self.observe is call else 0)]:
             shown = [one_part(*pair, part) for pair in zip(wanted, seen, strict=True)]
             if any(map(self._difference, wanted, shown)):
-                for observed, said in mistakes:
+                for *mistake, sentence in self.mistakes:
+                    observed = self._observations(self.mistaken(*mistake))
                     if not any(map(self._difference, observed, shown)):
-                        return said
+                        return sentence
         return ""
 
     def _observations(self, answer):
@@ -216,7 +233,9 @@ class Exercise:
 
     def _observe(self, answer, case):
         try:
-            return self.observe(answer, *case) if self.start is None else self.observe(**answer)
+            if self.start is None:
+                return self.observe(answer, *case)
+            return answer if isinstance(answer, str) else self.observe(**answer)
         except (NotAttempted, Unreadable):
             raise
         except (Exception, SystemExit) as error:  # exit() in an answer must not end the notebook
@@ -241,8 +260,6 @@ class Exercise:
             return f"{wrong[0]}: {self._without_the_answer(wanted[wrong[0]], got[wrong[0]])}"
         if isinstance(wanted, tuple):
             names = self.parts or numbered(wanted)
-            if not isinstance(got, list | tuple) or len(got) != len(wanted):
-                return f"Give {len(wanted)} values: ({', '.join(names)})."
             by_name = [dict(zip(names, values, strict=True)) for values in (wanted, got)]
             return self._without_the_answer(*by_name)
         numbers, wanted = as_numbers(got), as_numbers(wanted)
@@ -250,7 +267,8 @@ class Exercise:
             return f"{show(got)} is not right."
         if numbers is None or numbers.shape or not np.isfinite(numbers):
             return f"Give one finite number; this is {show(got)}."
-        return f"{show(got)} is too {'small' if numbers < wanted else 'large'}."
+        close = "a little " if abs(numbers - wanted) < 0.05 * abs(wanted) else ""
+        return f"{show(got)} is {close}too {'small' if numbers < wanted else 'large'}."
 
     def _inputs(self, case):
         if self.observe is itself or not case:
@@ -265,6 +283,21 @@ def one_part(wanted, seen, part: int | None):
     if whole or len(seen[0]) != len(wanted[0]):
         return seen
     return tuple(seen[0][i] if i == part else right for i, right in enumerate(wanted[0])), seen[1]
+
+
+def read_mistakes(text: str, names: dict | None) -> Iterator[tuple]:
+    """Yield (answer, sentence) or (old, new, ..., sentence) for each; without names as text."""
+    paragraphs = re.findall(r"((?:^\S.*\n)+)((?:^ .*\n?)+)", dedent(text), re.MULTILINE)
+    for code, sentence in paragraphs:
+        parts = [part.strip() for line in code.splitlines() for part in line.split("=>")]
+        if len(parts) == 1 and names is not None:
+            parts = [eval(parts[0], names)]
+        yield *parts, " ".join(sentence.split())
+
+
+def has_length(value, count: int) -> bool:
+    """Tell whether a value is a sequence of so many, and no text."""
+    return hasattr(value, "__len__") and not isinstance(value, str) and len(value) == count
 
 
 def accepts(function, count: int) -> bool:
