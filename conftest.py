@@ -1,6 +1,6 @@
-"""What holds for every test: no window for a figure, one thread, the same dice; and for nbval.
+"""Set up every test: figures without windows, one thread, the same random numbers; and nbval.
 
-The notebooks' kernels are processes of their own: they keep the inline pictures and all cores.
+The notebooks' kernels are processes of their own, which draw inline pictures and use all cores.
 """
 
 import matplotlib
@@ -10,19 +10,19 @@ import torch
 
 
 def pytest_configure():
-    """Draw into memory, and on one thread: here a second one costs more than it does."""
+    """Draw into memory, and compute on one thread: a second costs these small tests more."""
     matplotlib.use("agg")
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def dice():
-    """Let a test that names no seed draw the same numbers, whichever tests ran before it."""
+def seed():
+    """Seed the global generators, so that a test does not depend on those that ran before it."""
     torch.manual_seed(0)
     np.random.seed(0)
 
 
 def pytest_collectstart(collector):
-    """Leave warnings, progress bars and HTML out of nbval's comparison: text is compared."""
+    """Let nbval compare text only, not warnings, progress bars and HTML."""
     if hasattr(collector, "skip_compare"):
         collector.skip_compare += ("stderr", "text/html")

@@ -3,11 +3,16 @@
 import ast
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-PACKAGE = Path(__file__).parent.parent / "muon_lab"
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "muon_lab"
 OPTIMIZER = "polynomials split orthogonalize options muon clip"
 # Each part may import the parts named behind it, which all come before it in this list.
 MAY_IMPORT = {
@@ -101,3 +106,18 @@ def test_light_modules_load_nothing_heavy(modules, heavy):
     script = f"import sys, {', '.join(modules)}; print(sorted({heavy} & sys.modules.keys()))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (result.stdout.strip(), result.stderr) == ("[]", "")
+
+
+def test_what_tests_and_tools_import_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {canonicalize_name(Requirement(text).name) for texts in lists for text in texts}
+    declared |= {"traitlets"}  # anywidget's own classes
+    files = [ROOT / "conftest.py", *ROOT.glob("tests/**/*.py"), *ROOT.glob("tools/*.py")]
+    modules = {name.split(".")[0] for file in files for name in imports(file.read_text())}
+    found = {
+        module: set(map(canonicalize_name, names))
+        for module, names in packages_distributions().items()
+        if module in modules
+    }
+    assert found and [module for module, names in found.items() if not names & declared] == []
