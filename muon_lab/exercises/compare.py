@@ -27,8 +27,10 @@ class Failure:
         message = f"{type(error).__name__}: {error}"
         # NumPy's own words for this are about gufunc signatures.
         if unequal := re.search(r"matmul: .*size (\d+) is different from (\d+)", message):
-            message = "a matrix product `A @ B` needs as many columns in A as rows in B; here they "
-            message += f"are {unequal[2]} and {unequal[1]}"
+            message = (
+                "ValueError: a matrix product needs as many columns on its left as rows on its "
+                f"right; here they are {unequal[2]} and {unequal[1]}"
+            )
         if not own:
             return cls(message)
         line = linecache.getline(own[-1].filename, own[-1].lineno).strip()
@@ -71,6 +73,10 @@ def parts_differ(wanted, got, tolerance, names):
     pairs = list(zip(wanted, map(in_the_form_of, wanted, got), strict=True))
     shapes = [shapes_differ(*map(as_numbers, pair)) for pair in pairs]
     said = shapes if any(shapes) else [difference(*pair, tolerance) for pair in pairs]
+    if any(said) and not any(
+        difference(w, g, tolerance) for w, g in zip(wanted, got[::-1], strict=True)
+    ):
+        return f"the values are in the wrong order: wanted ({', '.join(names)})."
     return next((f"{n}: {told}" for n, told in zip(names, said, strict=True) if told), "")
 
 
@@ -151,7 +157,7 @@ def show(value) -> str:
     numbers = as_numbers(value)
     if numbers is not None and numbers.ndim == 0:
         return f"{numbers.item():.6g}" if numbers.dtype.kind in "fc" else str(numbers.item())
-    if numbers is not None and numbers.size > 8:
+    if numbers is not None and numbers.size > 9:
         return f"<array of shape {numbers.shape}>"
     if numbers is not None:
         text = np.array2string(numbers, separator=", ", formatter={"float_kind": "{:.5g}".format})

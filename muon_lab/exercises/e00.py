@@ -19,6 +19,8 @@ q1 = Exercise(
     mistakes="""
         (first - last) => last
             That is the share that is left. What was removed is the rest.
+        (first - last) / first => 100 * (first - last) / first
+            That is in percent. As a share, all of it is 1.
         / first =>
             That is how much was removed, in units of loss. Divide by the first loss.
         / first => / last

@@ -23,7 +23,7 @@ q1 = Exercise(
         2.0
             That is the limit of the flat direction. The steep one gives up first.
         2 / 401
-            That is the fastest learning rate, not the largest that still works.
+            That is just below the limit. (2/401 is the fastest lr, not the largest that works.)
         0.08
             That was condition 25. The limit is set by the steepest curvature: 400.
     """,

@@ -6,7 +6,7 @@ import numpy as np
 
 from muon_lab.descent import descend, rmsprop
 from muon_lab.exercises.e01 import advice
-from muon_lab.exercises.exercise import Exercise, itself
+from muon_lab.exercises.exercise import Exercise, Unreadable, has_length, itself
 from muon_lab.problems import cliff
 
 
@@ -65,8 +65,8 @@ q2 = Exercise(
     ],
     mistakes="""
         lower β
-            With so much memory hardly any lr gets there: the steps are still divided by the wall,
-            which is long past. Lower β.
+            With so much memory hardly any lr gets there in 100 steps: for that long the divisor
+            remembers the wall. Lower β.
         lower lr
             It jumps to and fro over the minimum: a step is about lr long, however flat the floor
             is. With this β a smaller lr gets there.
@@ -166,7 +166,10 @@ def walk(step_rule, gradients, lr, beta1, beta2):
     point, mean, square = np.zeros((3, len(gradients[0])))
     points = []
     for step, gradient in enumerate(gradients, start=1):
-        point, mean, square = step_rule(point, gradient, mean, square, step, lr, beta1, beta2)
+        result = step_rule(point, gradient, mean, square, step, lr, beta1, beta2)
+        if not has_length(result, 3):
+            raise Unreadable("Return three values: the new point, mean and square.")
+        point, mean, square = result
         points.append(point)
     return tuple(points)
 

@@ -109,6 +109,8 @@ q4 = Exercise(
             Those are the stretches themselves: small ones count for too much. Square them.
         (S**2).sum() / S[0] ** 2 => S.sum() ** 2 / S[0] ** 2
             Square each stretch before adding: the sum was squared instead.
+        (S**2).sum() / S[0] ** 2 => S[0] ** 2 / (S**2).sum()
+            Upside down: the sum stands above, so that equal stretches count one each.
         S[0] ** 2 => S[0]
             The largest stretch below the line is to be squared too.
         (S**2).sum() / S[0] ** 2 => np.sqrt((S**2).sum()) / S[0]
@@ -191,6 +193,8 @@ q7 = Exercise(
     mistakes="""
         (4 * small**2 * large + 2 * small**3) => (2 * small**2 * large + small**3)
             You count multiplications alone; every one comes with an addition.
+        4 * small**2 * large + 2 * small**3 => 6 * small**2 * large
+            Not all three are wide: A A is (small, small) times (small, small).
         + 2 * small**3 =>
             One product is missing: A A, small but there.
         4 * small**2 * large => 2 * small**2 * large

@@ -230,13 +230,13 @@ def fate(orthogonalize, matrix):
     after, called = called_functions(orthogonalize, matrix)
     if called & {"svd", "svdvals", "eigh", "eigvalsh", "eig", "eigvals"}:
         return "an SVD"
-    reach = f"from stretches up to {np.linalg.norm(matrix, 2):.3g}"
+    began = f"(X has stretches up to {np.linalg.norm(matrix, 2):.3g})"
     if not np.isfinite(after).all() or np.abs(after).max() > 100:
-        return f"stretches that grow without limit, {reach}"
+        return f"stretches that grow without limit {began}"
     S = np.linalg.svd(after, compute_uv=False)
     if S.min() > 0.65 and S.max() < 1.25:
         return "stretches near 1"
-    return f"stretches between {S.min():.2g} and {S.max():.2g}, {reach}"
+    return f"stretches between {S.min():.2g} and {S.max():.2g} {began}"
 
 
 def orthogonalize(X):

@@ -273,7 +273,9 @@ class Exercise:
     def _inputs(self, case):
         if self.observe is itself or not case:
             return ""
-        names = inspect.signature(self.reference).parameters
+        names = list(inspect.signature(self.reference).parameters)
+        if self.observe is not call:
+            names = list(inspect.signature(self.observe).parameters)[1:]
         return f"for {', '.join(f'{n}={show(v)}' for n, v in zip(names, case, strict=False))}"
 
 
@@ -297,7 +299,8 @@ def read_mistakes(text: str, names: dict | None) -> Iterator[tuple]:
 
 def has_length(value, count: int) -> bool:
     """Tell whether a value is a sequence of so many, and no text."""
-    return hasattr(value, "__len__") and not isinstance(value, str) and len(value) == count
+    indexed = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    return indexed and not isinstance(value, str) and len(value) == count
 
 
 def accepts(function, count: int) -> bool:

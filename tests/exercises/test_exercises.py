@@ -343,13 +343,14 @@ PARTS = Exercise(
         (lambda x, s: (2 * x * s, x + s), "every entry is 2 times that"),
         (lambda x, s: (None, x + s), "product: it is None: is a return missing?"),
         (lambda x, s: (x * s, x + s, 1), "wanted 2 values (product, sum), got 3."),
+        (lambda x, s: (x + s, x * s), "in the wrong order: wanted (product, sum)."),
         (lambda x, s: x * s, "wanted"),
         (lambda x, s: (x * s, x - s), "Subtracted."),
         (lambda x, s: (x / s, x - s), "Divided."),
         (lambda x, s: (x * s + 1, x - s), "Subtracted."),
         (
             lambda x, s: x @ np.ones((3, 2)),
-            "as many columns in A as rows in B; here they are 2 and 3",
+            "columns on its left as rows on its right; here they are 2 and 3",
         ),
     ],
 )
