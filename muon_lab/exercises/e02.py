@@ -5,8 +5,9 @@ from functools import partial
 import numpy as np
 
 from muon_lab.descent import descend, rmsprop
+from muon_lab.exercises.answers import Unreadable, has_length
 from muon_lab.exercises.e01 import advice
-from muon_lab.exercises.exercise import Exercise, Unreadable, has_length, itself
+from muon_lab.exercises.exercise import Exercise, itself
 from muon_lab.problems import cliff
 
 

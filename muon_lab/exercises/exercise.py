@@ -42,9 +42,10 @@ The other kinds differ only in ``observe(answer, *case)``, which says what an an
 
 A known mistake is code and, indented below it, the sentence it earns. ``old => new`` edits the
 source of the reference, where ``old`` occurs once; anything else is evaluated (for sliders it is
-what ``observe`` returns). Each needs an answer that behaves unlike the reference and unlike the
-other mistakes; ``tests/exercises`` holds all modules to that.
-Its sentence must be true of whatever else behaves the same. ``parts`` names the values of a tuple.
+what ``observe`` returns). A list of ``(answer, sentence)`` and ``(old, new, sentence)`` does as
+well. Each needs an answer that behaves unlike the reference and unlike the other mistakes, and a
+sentence that is true of whatever else behaves so; ``tests/exercises`` holds all modules to that.
+``parts`` names the values of a tuple.
 ``formula="2 / 400"`` stands in place of ``reference`` where the solution should show the sum.
 The starter, a cell with ____ and a last line that calls check, is in the notebook alone.
 '''
@@ -53,13 +54,12 @@ import copy
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from textwrap import dedent
 
 import numpy as np
 
+from muon_lab.exercises.answers import Unreadable, read
 from muon_lab.exercises.blank import UNTOUCHED, NotAttempted, mentions_blank
 from muon_lab.exercises.compare import (
     Failure,
@@ -70,12 +70,9 @@ from muon_lab.exercises.compare import (
     show,
 )
 from muon_lab.exercises.limits import Stopped, limits
+from muon_lab.exercises.mistakes import edited, one_part, read_mistakes
 from muon_lab.exercises.predictions import note_solved
 from muon_lab.exercises.reply import Reply
-
-
-class Unreadable(Exception):
-    """Say what kind of answer is expected; nothing can be observed of the one that was given."""
 
 
 def call(answer, *case):
@@ -129,10 +126,10 @@ class Exercise:
     def check(self, answer) -> Reply:
         """Say whether the answer is correct, not yet correct (and why), or not attempted."""
         try:
-            with limits(), np.errstate(all="ignore"):
-                if mentions_blank(answer):
-                    raise NotAttempted(UNTOUCHED)
-                reply = self._judge(self._read(answer))
+            if mentions_blank(answer):
+                raise NotAttempted(UNTOUCHED)
+            with np.errstate(all="ignore"):
+                reply = self._judge(read(answer, self.reference, self.start, self.choices))
         except NotAttempted as signal:
             return Reply("not attempted", str(signal))
         except (Unreadable, Stopped) as told:
@@ -163,43 +160,12 @@ class Exercise:
 
     def mistaken(self, *code):
         """Return a mistake's answer: as given, or the reference with each old text made new."""
-        if len(code) == 1:
-            return code[0]
-        source = inspect.getsource(self.reference)
-        for old, new in zip(code[::2], code[1::2], strict=True):
-            if source.count(old) != 1:
-                raise ValueError(f"{old!r} must occur once in the reference of {self.name}")
-            source = source.replace(old, new)
-        names = dict(self.reference.__globals__)
-        exec(source, names)
-        return names[self.reference.__name__]
-
-    def _read(self, answer):
-        """Return the answer in the form that is judged; raise Unreadable for another kind."""
-        if self.start is not None:
-            return read_settings(answer, self.start)
-        if callable(self.reference):
-            names = list(inspect.signature(self.reference).parameters)
-            if not callable(answer):
-                raise Unreadable(
-                    f"Give the function itself, without calling it; {show(answer)} is not one."
-                )
-            if not accepts(answer, len(names)):
-                raise Unreadable(f"Your function must take ({', '.join(names)}).")
-        elif inspect.isroutine(answer):
-            raise Unreadable("Give a value here, not a function.")
-        elif isinstance(self.reference, tuple) and not has_length(answer, len(self.reference)):
-            raise Unreadable(f"Give {len(self.reference)} values; this is {show(answer)}.")
-        if self.choices:
-            by_name = {str(choice): choice for choice in self.choices}
-            name = answer.strip().lower() if isinstance(answer, str) else show(answer)
-            if name not in by_name:
-                raise Unreadable(f"Choose one of {', '.join(map(repr, self.choices))}.")
-            return by_name[name]
-        return answer
+        return code[0] if len(code) == 1 else edited(self.reference, *code)
 
     def _judge(self, answer):
-        seen, wanted = self._observations(answer), self._observations(self.reference)
+        with limits():
+            seen = self._observations(answer)
+        wanted = self._observations(self.reference)
         differences = [self._difference(*pair) for pair in zip(wanted, seen, strict=True)]
         if not any(differences):
             return Reply("correct", self.because)
@@ -277,51 +243,3 @@ class Exercise:
         if self.observe is not call:
             names = list(inspect.signature(self.observe).parameters)[1:]
         return f"for {', '.join(f'{n}={show(v)}' for n, v in zip(names, case, strict=False))}"
-
-
-def one_part(wanted, seen, part: int | None):
-    """Return the observed call as it would be if only this part of its result were wrong."""
-    whole = part is None or isinstance(seen, Failure) or not isinstance(seen[0], list | tuple)
-    if whole or len(seen[0]) != len(wanted[0]):
-        return seen
-    return tuple(seen[0][i] if i == part else right for i, right in enumerate(wanted[0])), seen[1]
-
-
-def read_mistakes(text: str, names: dict | None) -> Iterator[tuple]:
-    """Yield (answer, sentence) or (old, new, ..., sentence) for each; without names as text."""
-    paragraphs = re.findall(r"((?:^\S.*\n)+)((?:^ .*\n?)+)", dedent(text), re.MULTILINE)
-    for code, sentence in paragraphs:
-        parts = [part.strip() for line in code.splitlines() for part in line.split("=>")]
-        if len(parts) == 1 and names is not None:
-            parts = [eval(parts[0], names)]
-        yield *parts, " ".join(sentence.split())
-
-
-def has_length(value, count: int) -> bool:
-    """Tell whether a value is a sequence of so many, and no text."""
-    indexed = hasattr(value, "__len__") and hasattr(value, "__getitem__")
-    return indexed and not isinstance(value, str) and len(value) == count
-
-
-def accepts(function, count: int) -> bool:
-    """Tell whether a function can be called with so many positional arguments."""
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except TypeError:
-        return False
-    except ValueError:  # some built-in functions have no signature
-        pass
-    return True
-
-
-def read_settings(answer, start):
-    """Read the settings that ``start`` names from a dict or from an explorer's traits."""
-    get = answer.__getitem__ if isinstance(answer, Mapping) else partial(getattr, answer)
-    try:
-        settings = {name: get(name) for name in start}
-    except (AttributeError, KeyError):
-        names = ", ".join(map(repr, start))
-        raise Unreadable(f"Give the explorer, or a dict with the keys {names}.") from None
-    if settings == dict(start):
-        raise NotAttempted("The sliders are still where they began: move them.")
-    return settings

@@ -17,7 +17,8 @@ import pytest
 from muon_lab import exercises
 from muon_lab.exercises import ____, limits
 from muon_lab.exercises.compare import Failure, difference, show
-from muon_lab.exercises.exercise import Exercise, itself, read_mistakes
+from muon_lab.exercises.exercise import Exercise, itself
+from muon_lab.exercises.mistakes import read_mistakes
 from muon_lab.exercises.reply import marked
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"

@@ -11,8 +11,8 @@ from muon_lab.exercises import e01, e02, e03, e04, exercise
 from muon_lab.polynomials import band, score
 from muon_lab.problems import cliff, valley
 
-LRS = np.geomspace(2e-3, 2, 8)
-BETAS = (0.0, 0.3, 0.44, 0.7, 0.9, 0.99)
+LRS = (0.005, 0.04, 0.3, 2.0)
+BETAS = (0.0, 0.3, 0.6, 0.9, 0.99)
 # a, b, c: the numbers that were once told something false, and others all over the sliders.
 TRIPLES = [
     *[(1.875, -1.25, 0.375), (2.0, -1.5, 0.5), (2.5, -2.5, 1.0), (2.6, -2.6, 1.0)],
@@ -47,7 +47,7 @@ def descents(request):
     def path(lr, beta):
         return descend(problem, partial(rule, lr=lr, beta=beta), steps).points
 
-    grid = [*product(LRS, BETAS), (1, 0.9), (0.5, 0.9), (0.2, 0.99)]
+    grid = [*product(LRS, BETAS), (1, 0.9), (0.5, 0.9), (0.2, 0.99), tuple(task.reference.values())]
     with np.errstate(all="ignore"):
         labels = {(lr, beta): label_of(task, {"lr1": lr, "beta1": beta}) for lr, beta in grid}
     return task, arrives, path, labels
