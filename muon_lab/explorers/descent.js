@@ -1,11 +1,232 @@
-// The descent explorer: Python runs the rules; here the start is dragged.
+// The descent explorer's numbers: what descent.py, problems.py and orthogonalize.py compute.
+
+const NONE = "none";
+const BETAS = {
+  momentum: "beta", nesterov: "beta", rmsprop: "beta", muon: "beta", adam: "beta1", adamw: "beta1",
+};
+
+// --- problems: value and gradient of points, which are flat lists of numbers -------------------
+
+const valley = {
+  value: ([x, y]) => 0.5 * (x * x + 25 * y * y),
+  gradient: ([x, y]) => [x, 25 * y],
+};
+const TURN = Math.SQRT1_2; // the sine and cosine of 45 degrees
+const turnBack = ([x, y]) => [TURN * x + TURN * y, -TURN * x + TURN * y];
+const turn = ([x, y]) => [TURN * x - TURN * y, TURN * x + TURN * y];
+
+const PROBLEMS = {
+  rosenbrock: () => ({
+    value: ([x, y]) => (1 - x) ** 2 + 100 * (y - x * x) ** 2,
+    gradient: ([x, y]) => [-2 * (1 - x) - 400 * x * (y - x * x), 200 * (y - x * x)],
+  }),
+  valley: () => valley,
+  "turned valley": () => ({
+    value: (point) => valley.value(turnBack(point)),
+    gradient: (point) => turn(valley.gradient(turnBack(point))),
+  }),
+  cliff: () => ({
+    value: ([x, y]) => Math.sqrt(1 + x * x) + Math.sqrt(1 + y * y) - 2
+      + 500 * Math.min(x + 3, 0) ** 2,
+    gradient: ([x, y]) => [
+      x / Math.sqrt(1 + x * x) + 1000 * Math.min(x + 3, 0), y / Math.sqrt(1 + y * y),
+    ],
+  }),
+  matrix: ({ minimum, covariance }) => {
+    const target = minimum.flat();
+    const gradient = (point) => {
+      const error = unflatten(point.map((value, i) => value - target[i]), covariance.length);
+      return product(error, covariance).flat(); // the covariance is its own transpose
+    };
+    const value = (point) => 0.5 * dot(gradient(point), point.map((each, i) => each - target[i]));
+    return { value, gradient };
+  },
+};
+
+// --- matrices are lists of rows --------------------------------------------------------------
+
+function dot(left, right) {
+  let sum = 0;
+  for (let i = 0; i < left.length; i++) sum += left[i] * right[i];
+  return sum;
+}
+const transpose = (rows) => rows[0].map((_, j) => rows.map((row) => row[j]));
+const product = (left, rightColumns) => left.map((row) => rightColumns.map((each) => dot(row, each)));
+const combine = (A, a, B, b) => A.map((row, i) => row.map((each, j) => a * each + b * B[i][j]));
+
+function unflatten(numbers, columns) {
+  const rows = [];
+  for (let i = 0; i < numbers.length; i += columns) rows.push(numbers.slice(i, i + columns));
+  return rows;
+}
+
+function newtonSchulz(matrix, { table, norm_factor: factor, eps = 1e-7 }) {
+  const tall = matrix.length > matrix[0].length;
+  const norm = Math.sqrt(matrix.reduce((sum, row) => sum + dot(row, row), 0));
+  const scale = factor * Math.max(norm || 1, eps);
+  let x = (tall ? transpose(matrix) : matrix).map((row) => row.map((each) => each / scale));
+  for (const [a, b, c] of table) {
+    const gram = product(x, x);
+    const inner = combine(product(gram, gram), c, gram, b);
+    x = combine(product(inner, transpose(x)), 1, x, a);
+  }
+  return tall ? transpose(x) : x;
+}
+
+// One-sided Jacobi: rotate pairs of columns until all are orthogonal; their lengths are left.
+function singularValues(matrix) {
+  const columns = transpose(matrix);
+  for (let rotated = true, sweep = 0; rotated && sweep < 30; sweep++) {
+    rotated = false;
+    for (let p = 0; p < columns.length; p++) {
+      for (let q = p + 1; q < columns.length; q++) rotated = orthogonalizePair(columns, p, q) || rotated;
+    }
+  }
+  return columns.map((column) => Math.sqrt(dot(column, column))).sort((x, y) => y - x);
+}
+
+function orthogonalizePair(columns, p, q) {
+  const [left, right] = [columns[p], columns[q]];
+  const [alpha, beta, gamma] = [dot(left, left), dot(right, right), dot(left, right)];
+  if (Math.abs(gamma) <= 1e-15 * Math.sqrt(alpha * beta)) return false;
+  const zeta = (beta - alpha) / (2 * gamma);
+  const tangent = (zeta < 0 ? -1 : 1) / (Math.abs(zeta) + Math.sqrt(1 + zeta * zeta));
+  const cosine = 1 / Math.sqrt(1 + tangent * tangent);
+  const sine = cosine * tangent;
+  columns[p] = left.map((each, i) => cosine * each - sine * right[i]);
+  columns[q] = left.map((each, i) => sine * each + cosine * right[i]);
+  return true;
+}
+
+// --- rules: (point, gradient, state, options) to the next point and state ----------------------
+
+const average = (old, beta, now) => now.map((each, i) => beta * (old?.[i] ?? 0) + (1 - beta) * each);
+
+const RULES = {
+  sgd: (point, gradient, _, { lr }) => [point.map((x, i) => x - lr * gradient[i])],
+  momentum: (point, gradient, old, { lr, beta }) => {
+    const velocity = gradient.map((g, i) => beta * (old?.[i] ?? 0) + g);
+    return [point.map((x, i) => x - lr * velocity[i]), velocity];
+  },
+  nesterov: (point, gradient, old, { lr, beta }) => {
+    const velocity = gradient.map((g, i) => beta * (old?.[i] ?? 0) + g);
+    return [point.map((x, i) => x - lr * (gradient[i] + beta * velocity[i])), velocity];
+  },
+  adagrad: (point, gradient, old, { lr, eps = 1e-10 }) => {
+    const total = gradient.map((g, i) => (old?.[i] ?? 0) + g * g);
+    return [point.map((x, i) => x - (lr * gradient[i]) / (Math.sqrt(total[i]) + eps)), total];
+  },
+  rmsprop: (point, gradient, old, { lr, beta, eps = 1e-8 }) => {
+    const square = average(old, beta, gradient.map((g) => g * g));
+    return [point.map((x, i) => x - (lr * gradient[i]) / (Math.sqrt(square[i]) + eps)), square];
+  },
+  adam: (point, gradient, old, options) => {
+    const { lr, beta1, beta2 = 0.999, eps = 1e-8, weight_decay: decay = 0 } = options;
+    const slope = gradient.map((g, i) => g + decay * point[i]);
+    const step = (old?.step ?? 0) + 1;
+    const mean = average(old?.mean, beta1, slope);
+    const square = average(old?.square, beta2, slope.map((g) => g * g));
+    const corrected = options.bias_correction ?? true;
+    const [full1, full2] = corrected ? [1 - beta1 ** step, 1 - beta2 ** step] : [1, 1];
+    const move = (m, i) => (m / full1) / (Math.sqrt(square[i] / full2) + eps);
+    return [point.map((x, i) => x - lr * move(mean[i], i)), { step, mean, square }];
+  },
+  adamw: (point, gradient, old, { weight_decay: decay = 1e-2, ...options }) =>
+    RULES.adam(point.map((x) => x * (1 - options.lr * decay)), gradient, old, options),
+  muon: (point, gradient, old, options) => {
+    const { lr, beta, columns, nesterov = true, weight_decay: decay = 0.1 } = options;
+    const mean = average(old, beta, gradient);
+    const matrix = unflatten(nesterov ? average(mean, beta, gradient) : mean, columns);
+    const update = newtonSchulz(matrix, options).flat();
+    const scale = Math.sqrt(Math.max(1, matrix.length / columns));
+    return [point.map((x, i) => x * (1 - lr * decay) - lr * scale * update[i]), mean];
+  },
+};
+
+// --- runs ------------------------------------------------------------------------------------
+
+function descend(problem, rule, options, start, steps) {
+  const points = [start];
+  const values = [problem.value(start)];
+  let state;
+  for (let step = 1; step <= steps; step++) {
+    const here = points.at(-1);
+    const [next, after] = RULES[rule](here, problem.gradient(here), state, options);
+    const value = problem.value(next);
+    if (!(value <= 1e12)) return { points, values, divergedAt: step };
+    points.push(next);
+    values.push(value);
+    state = after;
+  }
+  return { points, values, divergedAt: null };
+}
+
+function runLane(problem, known, { rule, lr, beta, start, steps, keywords }) {
+  const columns = known.window ? 1 : known.minimum[0].length;
+  const options = { lr, columns, ...(rule in BETAS && { [BETAS[rule]]: beta }), ...keywords };
+  const { points, values, divergedAt } = descend(problem, rule, options, start, steps);
+  const least = problem.value(known.minimum.flat());
+  const losses = values.map((value) => Math.max(value - least, 0));
+  const first = losses.findIndex((loss) => loss <= 1e-3);
+  return {
+    rule, lr, beta: rule in BETAS ? beta : null,
+    loss: losses.at(-1), steps_to: first < 0 ? null : first, diverged_at: divergedAt,
+    times: losses.map((_, k) => k / steps), heights: losses.map((loss) => Math.max(loss, 1e-8)),
+    ...(known.window ? { x: points.map(([x]) => x), y: points.map(([, y]) => y) }
+      : errorsOf(points, known.minimum.flat(), columns, steps)),
+  };
+}
+
+// The largest and the smallest singular value of a matrix's error, at some of the steps.
+function errorsOf(points, target, columns, steps) {
+  const last = points.length - 1;
+  const count = Math.max(1, Math.min(100, last));
+  const sampled = Array.from({ length: count + 1 }, (_, i) => Math.floor((i * last) / count));
+  const stretches = sampled.map((k) =>
+    singularValues(unflatten(points[k].map((value, i) => value - target[i]), columns)));
+  const end = (which) => stretches.map((values) => Math.max(values.at(which), 1e-12));
+  return { sampled: sampled.map((k) => k / steps), largest: end(0), smallest: end(-1) };
+}
+
+const latest = {}; // a lane's last run, which is the answer where another lane moved
+
+export function compute({ problem: name, x, y, steps, data, ...settings }) {
+  if (data.computed[name]) return data.computed[name]; // a problem of the reader's own
+  const known = data.problems[name];
+  const start = known.window ? [x, y] : known.start.flat();
+  const found = { rules: 0, idle: [], error_steps: known.window ? null : steps };
+  for (const n of [1, 2, 3]) {
+    const [rule, lr, beta] = ["rule", "lr", "beta"].map((part) => settings[part + n]);
+    if (!(rule in BETAS)) found.idle.push(`beta${n}`);
+    if (rule === NONE) {
+      found.idle.push(`lr${n}`);
+      continue;
+    }
+    const wanted = { rule, lr, beta, start, steps, keywords: data.keywords[rule] };
+    const key = JSON.stringify([name, wanted]);
+    if (latest[n]?.key !== key) {
+      latest[n] = { key, run: runLane(PROBLEMS[name](known), known, wanted) };
+    }
+    found[`lane${n}`] = latest[n].run;
+    found.rules += 1;
+  }
+  return found;
+}
+
+// Another problem may not have the present start in its window.
+function react(model, trait) {
+  if (trait !== "problem") return;
+  const { window, start } = model.get("data").problems[model.get("problem")];
+  const outside = (name, k) => clamp(model.get(name), window[k]) !== model.get(name);
+  if (window && (outside("x", 0) || outside("y", 1))) setAll(model, { x: start[0], y: start[1] });
+}
 
 const drag = {
   axes: 0,
   label: "Start of the descent: drag it, or move it with the arrow keys",
-  enabled: (model) => model.get("plane"),
+  enabled: (model) => Boolean(model.get("data").problems[model.get("problem")].window),
   position: (model) => [model.get("x"), model.get("y")],
-  move: (model, x, y) => model.set({ x: Number(x.toPrecision(4)), y: Number(y.toPrecision(4)) }),
+  move: (model, x, y) => setAll(model, { x: Number(x.toPrecision(4)), y: Number(y.toPrecision(4)) }),
 };
 
-export default { render: explorer({ drag }) };
+export default { render: explorer({ compute, react, drag }) };

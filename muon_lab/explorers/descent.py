@@ -1,28 +1,19 @@
 """The descent explorer: up to three update rules race down one problem, from a start to drag."""
 
-import functools
 from collections.abc import Mapping
+from functools import cache, partial
 from typing import ClassVar
 
 import numpy as np
-from traitlets import Bool, observe
+from traitlets import Dict, List, Unicode, observe
 
-from muon_lab.descent import RULES
+from muon_lab.descent import RULES, descend
 from muon_lab.explorers.base.controls import Choice, Count, Slider
-from muon_lab.explorers.base.explorer import Explorer, Scene, script
-from muon_lab.explorers.descent_scene import (
-    BETAS,
-    INKS,
-    NEAR,
-    Lane,
-    error_limits,
-    lane_marks,
-    loss_limits,
-    run_lane,
-    sentence,
-    summarise,
-)
+from muon_lab.explorers.base.explorer import Explorer, script
+from muon_lab.explorers.base.marks import dots, line, names, ticks
+from muon_lab.explorers.base.sentences import either
 from muon_lab.plots import draw_contours
+from muon_lab.polynomials import as_schedule, resolve
 from muon_lab.problems import PROBLEMS, Problem
 
 NONE = "none"
@@ -32,19 +23,129 @@ RACE = {
     "adamw": {"lr": 0.05, "beta": 0.9},
     "muon": {"lr": 0.05, "beta": 0.95},
 }
+BETAS = {"momentum": "beta", "nesterov": "beta", "rmsprop": "beta", "muon": "beta"}
+BETAS |= {"adam": "beta1", "adamw": "beta1"}  # the rules that have one, and its name
+LANES = (1, 2, 3)
+STYLES = {1: ("blue", "solid"), 2: ("orange", "dashed"), 3: ("green", "dotted")}
+NEAR = 1e-3
+LOWEST = 1e-8  # the loss axis ends here
+SAMPLES = 100  # intervals between the steps at which a matrix's error is decomposed
 
 
-@functools.cache
+def _lane_marks(number: int) -> list[dict]:
+    lane = f"lane{number}"
+    color, dash = STYLES[number]
+    path, style = (f"{lane}.x", f"{lane}.y"), {"color": color, "dash": dash}
+    return [
+        line(1, f"{lane}.times", f"{lane}.heights", width=2.2, **style),
+        line(0, *path, width=1.6, **style),
+        dots(0, *path, size=3.5, color=color),
+        dots(0, *path, size=9, color=color, pick="last"),
+        dots(0, *path, size=12, color="text", hollow=True, pick="first"),
+        line(0, f"{lane}.sampled", f"{lane}.largest", **style),
+        line(0, f"{lane}.sampled", f"{lane}.smallest", **style),
+    ]
+
+
+def _sentence(number: int) -> dict:
+    lane = f"lane{number}"
+    arrived = either(
+        f"{lane}.steps_to",
+        none=f"not yet within {NEAR:g} of the minimum.",
+        other=f"first within {NEAR:g} of the minimum after {{{lane}.steps_to}}.",
+    )
+    outcome = either(
+        f"{lane}.diverged_at",
+        none=[f"loss {{{lane}.loss:.3g}} after {{steps}} steps; ", arrived],
+        other=f"diverged at step {{{lane}.diverged_at}}; its path is drawn up to there.",
+    )
+    beta = either(f"{lane}.beta", none="", other=f", β {{{lane}.beta:g}}")
+    said = [f"{{{lane}.rule}} (lr {{{lane}.lr:g}}", beta, "): ", outcome]
+    empty = either("rules", zero="No rule is chosen.") if number == 1 else ""
+    return either(f"{lane}.rule", none=empty, other=said)
+
+
+MARKS = [
+    *(ticks(0, "error_steps"), ticks(1, "steps")),
+    *(mark for number in LANES for mark in _lane_marks(number)),
+    names(1, [(f"{{lane{n}.rule}}", f"lane{n}.heights", STYLES[n][0]) for n in LANES]),
+]
+SENTENCES = {f"lane{number}": _sentence(number) for number in LANES}
+
+
+def run_lane(
+    problem: Problem, rule: str, lr: float, beta: float, start, steps: int, keywords: Mapping
+) -> dict:
+    """Run one rule down a problem, and say in numbers how it went and how it is drawn."""
+    known = {BETAS[rule]: beta} if rule in BETAS else {}
+    path = descend(problem, partial(RULES[rule], lr=lr, **known, **keywords), steps, start=start)
+    gaps = np.maximum(path.values - problem.value(problem.minimum), 0.0)
+    reached = np.flatnonzero(gaps <= NEAR)
+    shown = slice(0, path.diverged_at or steps + 1)
+    drawn = path_in_plane if problem.window else errors_of_matrix
+    return {
+        "rule": rule,
+        "lr": lr,
+        "beta": beta if known else None,
+        "loss": float(gaps[-1]),
+        "steps_to": int(reached[0]) if len(reached) else None,
+        "diverged_at": path.diverged_at,
+        "points": path.points,
+        "losses": gaps,
+        "times": np.arange(len(gaps[shown])) / steps,
+        "heights": np.maximum(gaps[shown], LOWEST),
+        **drawn(problem, path.points[shown], steps),
+    }
+
+
+def path_in_plane(_, points: np.ndarray, steps: int) -> dict:
+    """Return the coordinates of a path's points, (steps + 1, 2)."""
+    return {"x": points[:, 0], "y": points[:, 1]}
+
+
+def errors_of_matrix(problem: Problem, points: np.ndarray, steps: int) -> dict:
+    """Return the largest and the smallest singular value of the error, at some of the steps."""
+    last = len(points) - 1
+    count = max(1, min(SAMPLES, last))
+    sampled = np.array([i * last // count for i in range(count + 1)])
+    stretches = np.linalg.svd(points[sampled] - problem.minimum, compute_uv=False)
+    largest, smallest = (np.maximum(stretches[:, end], 1e-12) for end in (0, -1))
+    return {"sampled": sampled / steps, "largest": largest, "smallest": smallest}
+
+
+def loss_limits(problem: Problem) -> tuple[float, float]:
+    """Return the loss axis' ends: its top is the highest loss in the window, or the first one."""
+    points = problem.start
+    if problem.window is not None:
+        points = np.array(np.meshgrid(*(np.linspace(*side, 41) for side in problem.window)))
+    highest = np.max(problem.value(points)) - problem.value(problem.minimum)
+    return LOWEST, float(10 ** np.ceil(np.log10(max(highest, 1e-6)) + 0.3))
+
+
+@cache
 def _standard(name: str) -> Problem:
     return PROBLEMS[name]()
 
 
-def _lane_traits(dash: str, ink: str) -> tuple[Choice, Slider, Slider]:
-    """Make the three controls of one lane, in its line's colour."""
+def is_standard(problem: Problem) -> bool:
+    """Tell whether a problem is the one that its name stands for, by its values at some points."""
+    if problem.name not in PROBLEMS:
+        return False
+    known = _standard(problem.name)
+    shapes = [known.start.shape == problem.start.shape, known.window == problem.window]
+    if not all(shapes):
+        return False
+    points = [known.start, known.minimum, known.start + 1.0, known.minimum - 2.0]
+    same = [np.allclose(known.gradient(each), problem.gradient(each), 1e-12) for each in points]
+    return all([*same, (known.start == problem.start).all()])
+
+
+def _lane_traits(dash: str, color: str) -> tuple[Choice, Slider, Slider]:
+    """Make the three controls of one lane, in its line's color."""
     return (
-        Choice(NONE, label=f"{dash} rule", ink=ink),
-        Slider(0.01, low=1e-5, high=10.0, step=0.02, log=True, label="lr", ink=ink),
-        Slider(0.9, low=0.0, high=0.999, step=0.001, label="β", ink=ink),
+        Choice(NONE, label=f"{dash} rule", color=color),
+        Slider(0.01, low=1e-5, high=10.0, step=0.02, log=True, label="lr", color=color),
+        Slider(0.9, low=0.0, high=0.999, step=0.001, label="β", color=color),
     )
 
 
@@ -55,8 +156,8 @@ class DescentExplorer(Explorer):
     `descent.RULES` to their lr and beta; ``start`` is a point of the plane. ``keywords`` maps a
     rule to further keywords; by default Muon and AdamW run without weight decay, which would move
     the minimum. ``result`` maps the lane's number (1, 2, 3) to a dict: rule, lr, beta, loss (above
-    the least), steps_to (the steps until that is at most 1e-3, or None), diverged_at, points,
-    losses.
+    the minimum), steps_to (the steps until that is at most 1e-3, or None), diverged_at, points,
+    losses. A problem of your own is the one thing that the browser leaves to Python.
 
     >>> explorer = DescentExplorer("valley", {"sgd": {"lr": 0.05}}, steps=200)
     >>> explorer.result[1]["diverged_at"], explorer.result[1]["loss"] < 1e-3
@@ -67,118 +168,149 @@ class DescentExplorer(Explorer):
     """
 
     _esm = script("descent.js")
-    lanes: ClassVar = (1, 2, 3)
     moving: ClassVar = (
         *("rule1", "lr1", "beta1"),
         *("rule2", "lr2", "beta2"),
         *("rule3", "lr3", "beta3"),
         *("problem", "x", "y", "steps"),
     )
-    redraws: ClassVar = ("problem",)
     size: ClassVar = (7.6, 3.6)
 
-    rule1, lr1, beta1 = _lane_traits("━━", INKS[0])
-    rule2, lr2, beta2 = _lane_traits("╍╍", INKS[1])
-    rule3, lr3, beta3 = _lane_traits("┅┅", INKS[2])
+    title = Unicode("Update rules down a problem").tag(sync=True)
+    marks = List(MARKS).tag(sync=True)
+    sentences = Dict(SENTENCES).tag(sync=True)
+    view_by = Unicode("problem").tag(sync=True)
+
+    rule1, lr1, beta1 = _lane_traits("━━", "blue")
+    rule2, lr2, beta2 = _lane_traits("╍╍", "orange")
+    rule3, lr3, beta3 = _lane_traits("┅┅", "green")
     problem = Choice("rosenbrock", label="problem")
-    x = Slider(0.0, low=-1, high=1, step=0.01, label="start x")
-    y = Slider(0.0, low=-1, high=1, step=0.01, label="start y")
+    x = Slider(0.0, low=-1, high=1, label="start x")
+    y = Slider(0.0, low=-1, high=1, label="start y")
     steps = Count(200, low=10, high=500, label="steps")
-    plane = Bool(True).tag(sync=True)
 
     def __init__(self, problem="rosenbrock", rules=RACE, *, start=None, keywords=None, **values):
-        self._own = {problem.name: problem} if isinstance(problem, Problem) else {}
-        problem = problem.name if self._own else problem
-        self.same_axes = not self._own  # another problem of your own may have this one's name
+        name = problem.name if isinstance(problem, Problem) else problem
+        own = isinstance(problem, Problem) and not is_standard(problem)
+        self._own = {name: problem} if own else {}
         self._keywords = NO_DECAY if keywords is None else dict(keywords)
-        self._runs: dict = {}
-        values = {"problem": problem} | lane_values(rules) | values
-        if problem in self.options("problem"):
-            values |= start_values(self._problem(problem), start)
-        super().__init__(title="Update rules down a problem", **values)
+        values = {"problem": name} | lane_values(rules) | values
+        if name in self.options("problem"):
+            values |= start_values(self._problem(name), start)
+        super().__init__(**values)
 
-    def _problem(self, name: str) -> Problem:
+    def _problem(self, name: str | None = None) -> Problem:
+        name = name or self.problem
         return self._own.get(name) or _standard(name)
 
-    def options(self, name: str) -> list[str]:
+    def options(self, name: str, view=None) -> list[str]:
         """List the problems, or the rules."""
         if name == "problem":
             return list(dict.fromkeys([*self._own, *PROBLEMS]))
         return [*RULES, NONE]
 
-    def limits(self, name: str):
-        """Let the start go anywhere in the problem's window."""
-        window = self._problem(self.problem).window
+    def limits(self, name: str, view=None):
+        """Let the start be anywhere in the problem's window."""
+        window = self._problem(view).window
         return window["xy".index(name)] if window and name in ("x", "y") else None
 
-    def all_controls(self) -> list[dict]:
+    def controls_of(self, view) -> list[str]:
         """Leave out the start where the problem is not in the plane."""
-        controls = super().all_controls()
-        return [each for each in controls if self.plane or each["trait"] not in ("x", "y")]
+        in_plane = self._problem(view).window
+        return [name for name in self.moving if in_plane or name not in ("x", "y")]
+
+    def views_are_shared(self, view) -> bool:
+        """Share the pictures of the package's problems."""
+        return view not in self._own
+
+    def supply(self, everything: bool = False) -> None:
+        """Send what the browser must know of problems and rules; for your own, all numbers."""
+        if self.problem in self._own:
+            found = {key: _plain(value) for key, value in self._race().items()}
+            self.data = self._fixed_data() | {"computed": {self.problem: found}}
+        elif not self.data:
+            self.data = self._fixed_data()
+
+    def _fixed_data(self) -> dict:
+        problems = {name: describe(self._problem(name)) for name in self.options("problem")}
+        keywords = {rule: dict(self._keywords.get(rule, {})) for rule in RULES}
+        muon = keywords["muon"]
+        schedule = muon.pop("schedule", "jordan")
+        muon["table"] = resolve(schedule, muon.pop("steps", None))
+        muon["norm_factor"] = as_schedule(schedule).norm_factor
+        return {"problems": problems, "keywords": keywords, "computed": {}}
 
     @observe("problem")
     def _take_problem(self, _):
-        problem = self._problem(self.problem)
-        self.plane = problem.window is not None
+        problem = self._problem()
         spots = zip((self.x, self.y), problem.window or (), strict=False)
         if not all(low <= place <= high for place, (low, high) in spots):
             with self.hold_trait_notifications():
                 self.x, self.y = map(float, problem.start)
-        self.controls = self.all_controls()
 
-    def draw_axes(self, figure, palette):
+    def draw_axes(self, figure, palette, view):
         """Draw the problem's level lines on the left, the axes of the losses on the right."""
         left, right = figure.subplots(1, 2)
-        problem = self._problem(self.problem)
+        problem = self._problem(view)
         if problem.window is None:
-            left.set(xlabel="\nstep", xlim=(-0.03, 1.03), xticks=[], yscale="log")
-            left.set(ylim=error_limits(problem), title="largest and smallest stretch of the error")
+            top = 10 * float(np.linalg.norm(problem.start - problem.minimum))
+            left.set(xlabel="\nstep", xlim=(-0.03, 1.03), xticks=[], yscale="log", ylim=(1e-6, top))
+            left.set(title="largest and smallest stretch of the error")
         else:
             draw_contours(problem, left)
             left.lines[-1].set_color(palette["text"])
             left.collections[-1].set(linewidth=0.8, edgecolor=palette["faint"], alpha=0.6)
-            left.set(xlabel="x", ylabel="y", xlim=problem.window[0], ylim=problem.window[1])
             left.set(title="the way down (★ is the minimum)")
         right.set(xlabel="\nstep", xlim=(-0.03, 1.4), xticks=[], yscale="log")
-        right.set(ylim=loss_limits(problem), title="loss above the least")
+        right.set(ylim=loss_limits(problem), title="loss above the minimum")
         right.axhline(NEAR, color=palette["faint"], linewidth=0.8, linestyle=(0, (2, 2)))
         return [left, right]
 
-    def compute(self) -> Scene:
-        """Run the rules whose values changed, and draw all."""
-        problem = self._problem(self.problem)
-        start = np.array([self.x, self.y]) if self.plane else problem.start
-        found, runs = {}, {}
-        for number in self.lanes:
-            lane = self._lane(number)
-            if lane is None:
-                continue
-            key = (self.problem, lane, tuple(start.ravel()), self.steps)
-            keywords = self._keywords.get(lane.rule, {})
-            path = self._runs.get(key) or run_lane(problem, lane, start, self.steps, keywords)
-            runs[key] = path
-            found[number] = summarise(problem, lane, path)
-        self._runs = runs
-        readouts = {f"lane{n}": sentence(found[n]) if n in found else "" for n in self.lanes}
-        if not found:
-            readouts["lane1"] = "No rule is chosen."
-        return Scene(lane_marks(problem, found, self.steps), readouts, found, self._idle())
+    def compute(self, **settings) -> dict:
+        """Run each lane's rule."""
+        return self._race()
 
-    def _lane(self, number: int) -> Lane | None:
-        rule, lr, beta = (getattr(self, f"{part}{number}") for part in ("rule", "lr", "beta"))
-        return None if rule == NONE else Lane(rule, lr, beta if rule in BETAS else None)
+    def _race(self) -> dict:
+        problem = self._problem()
+        start = np.array([self.x, self.y]) if problem.window else problem.start
+        found, idle = {}, []
+        for n in LANES:
+            rule, lr, beta = (getattr(self, f"{part}{n}") for part in ("rule", "lr", "beta"))
+            idle += [f"beta{n}"] if rule not in BETAS else []
+            idle += [f"lr{n}"] if rule == NONE else []
+            if rule != NONE:
+                keywords = self._keywords.get(rule, {})
+                found[f"lane{n}"] = run_lane(problem, rule, lr, beta, start, self.steps, keywords)
+        error_steps = None if problem.window else self.steps
+        return {**found, "rules": len(found), "idle": idle, "error_steps": error_steps}
 
-    def _idle(self) -> tuple[str, ...]:
-        rules = {number: getattr(self, f"rule{number}") for number in self.lanes}
-        without_beta = [f"beta{number}" for number, rule in rules.items() if rule not in BETAS]
-        return (*without_beta, *(f"lr{number}" for number, rule in rules.items() if rule == NONE))
+    @property
+    def result(self) -> dict[int, dict]:
+        """The numbers of each lane."""
+        return {n: self.numbers[f"lane{n}"] for n in LANES if f"lane{n}" in self.numbers}
+
+
+def describe(problem: Problem) -> dict:
+    """Return what the browser needs to know of a problem besides its formula, as plain numbers."""
+    found = {"start": problem.start, "minimum": problem.minimum}
+    if problem.window is None:  # its gradient is (W - minimum) @ covariance
+        rows, columns = problem.start.shape
+        found["covariance"] = problem.gradient(problem.minimum + np.eye(rows, columns))[:columns]
+    return {key: value.tolist() for key, value in found.items()} | {"window": problem.window}
+
+
+def _plain(value):
+    """Return numbers that JSON can hold."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def lane_values(rules: Mapping[str, Mapping]) -> dict:
     """Turn {"adamw": {"lr": 0.05}} into {"rule1": "adamw", "lr1": 0.05}; refuse a fourth rule."""
     if len(rules) > 3:
         raise ValueError(f"wanted at most three rules, got {len(rules)}: {', '.join(rules)}")
-    values = {f"rule{number}": NONE for number in (1, 2, 3)}
+    values = {f"rule{number}": NONE for number in LANES}
     for number, (rule, settings) in enumerate(rules.items(), start=1):
         wrong = set(settings) - {"lr", "beta"}
         if wrong:

@@ -3,23 +3,50 @@
 from typing import ClassVar
 
 import numpy as np
-from traitlets import TraitError
+from traitlets import Dict, List, TraitError, Unicode
 
 from muon_lab.explorers.base.controls import Choice, Count, Slider
-from muon_lab.explorers.base.explorer import Explorer, Scene, script
-from muon_lab.explorers.base.labels import Limits, at_height, height_of
-from muon_lab.explorers.base.marks import dots, label, line
-from muon_lab.explorers.spectra import as_real
+from muon_lab.explorers.base.explorer import Explorer, script
+from muon_lab.explorers.base.marks import dots, label, line, stems
+from muon_lab.explorers.base.matrices import OWN, as_real
+from muon_lab.explorers.base.sentences import either
 
-OWN = "your own"
 SCALES = (0.05, 100.0)
 SHARE_LIMITS = (-0.03, 1.06)
+MOST_KEYS = 64
 CURVES = {"spread": ("blue", "solid", "entropy / ln n"), "answers": ("orange", "dashed", "1 − Σp²")}
+NAME_HEIGHTS = {"spread": 1.04, "answers": 0.95}  # in the empty corner at the upper right
+
+MARKS = [
+    stems(0, "places", "zeros", "weights", width="bar_width"),
+    label(0, "name_x", "name_y", "{largest_weight:.3f}"),
+    line(1, ["scale", "scale"], SHARE_LIMITS, color="faint", width=1.0, dash="dotted"),
+]
+for _name, (_color, _dash, _text) in CURVES.items():
+    MARKS += [
+        line(1, "scales", f"over_scales.{_name}", color=_color, dash=_dash, width=2.2),
+        dots(1, "scale", _name, color=_color, size=9),
+        label(1, 90.0, NAME_HEIGHTS[_name], _text, color=_color, align="right"),
+    ]
+SENTENCES = {
+    "looks": "Logits × {scale:.3g}: the largest is {largest:.3g}, its weight {largest_weight:.3f}. "
+    "The head looks at {effective:.1f} of {keys} keys (entropy {entropy:.2f} of at most "
+    "{most_entropy:.2f} nats).",
+    "answers": [
+        "1 − Σp² = {answers:.3f}: ",
+        either(
+            "saturated",
+            yes="the weights hardly answer to the logits any more, and hardly any gradient "
+            "reaches the queries and keys.",
+            no="this is how strongly the weights still answer to a nudge of the logits.",
+        ),
+    ],
+}
 
 
 def gaussian(keys: int) -> np.ndarray:
     """Draw logits of unit variance, as a new layer's queries and keys give them."""
-    return np.random.default_rng(4).standard_normal(keys)
+    return np.random.default_rng(4).standard_normal(MOST_KEYS)[:keys]
 
 
 def near_tie(keys: int) -> np.ndarray:
@@ -58,57 +85,17 @@ def attend(logits: np.ndarray) -> dict:
     }
 
 
-def weight_marks(found: dict) -> list[dict]:
-    """Draw a bar a key, and the name of the weight of the largest."""
-    count = len(found["weights"])
+def bars(weights: np.ndarray) -> dict:
+    """Place a bar for each weight, and the name of the largest above its bar."""
+    count, top = len(weights), int(weights.argmax())
     places = (np.arange(count) + 0.5) / count
-    x = np.repeat(places, 3)
-    y = np.stack([np.zeros(count), found["weights"], np.full(count, np.nan)], axis=1)
-    top = int(found["weights"].argmax())
-    above = min(found["weights"][top] + 0.045, 1.02)
-    name = f"{found['weights'][top]:.3f}"
-    return [
-        line(0, x, y, width=max(2.0, 200 / count)),
-        label(0, min(max(places[top], 0.06), 0.94), above, name, align="center"),
-    ]
-
-
-def scale_marks(pattern: np.ndarray, scale: float) -> list[dict]:
-    """Draw entropy and answer over all scales, with a dot at the present one."""
-    scales = np.geomspace(*SCALES, 120)
-    curves = [attend(each * pattern) for each in scales]
-    here = attend(scale * pattern)
-    marks = [line(1, [scale, scale], SHARE_LIMITS, ink="faint", width=1.0, dash="dotted")]
-    for name, (ink, dash, _) in CURVES.items():
-        values = np.array([curve[name] for curve in curves])
-        marks.append(line(1, scales, values, ink=ink, dash=dash, width=2.2))
-        marks.append(dots(1, [scale], [here[name]], ink=ink, size=9))
-    return marks
-
-
-def _name_curves(limits: Limits = SHARE_LIMITS) -> list[dict]:
-    """Name the two curves in the empty corner at the upper right, where neither goes."""
-    top = height_of(0.98, limits, False)
-    return [
-        label(1, 90.0, at_height(top - 0.08 * row, limits, False), text, ink=ink, align="right")
-        for row, (ink, _, text) in enumerate(CURVES.values())
-    ]
-
-
-def sentences(found: dict, scale: float) -> dict[str, str]:
-    """Say what the picture shows."""
-    count, largest = len(found["weights"]), found["logits"].max()
     return {
-        "looks": f"Logits × {scale:.3g}: the largest is {largest:.3g}, its weight "
-        f"{found['weights'].max():.3f}. The head looks at {found['effective']:.1f} of {count} "
-        f"keys (entropy {found['entropy']:.2f} of at most {np.log(count):.2f} nats).",
-        "answers": f"1 − Σp² = {found['answers']:.3f}: "
-        + (
-            "the weights hardly answer to the logits any more, and hardly any gradient "
-            "reaches the queries and keys."
-            if found["answers"] < 0.02
-            else "so strongly do the weights still answer to a nudge of the logits."
-        ),
+        "places": places,
+        "zeros": np.zeros(count),
+        "bar_width": max(2.0, 200 / count),
+        "name_x": min(max(places[top], 0.06), 0.94),
+        "name_y": min(weights[top] + 0.045, 1.02),
+        "largest_weight": weights[top],
     }
 
 
@@ -124,24 +111,34 @@ class LogitExplorer(Explorer):
     np.float64(1.0)
     """
 
-    _esm = script("kernel.js")
+    _esm = script("logits.js")
     moving: ClassVar = ("pattern", "count", "scale")
 
+    title = Unicode("What the logits' scale makes of attention").tag(sync=True)
+    marks = List(MARKS).tag(sync=True)
+    sentences = Dict(SENTENCES).tag(sync=True)
+
     pattern = Choice("gaussian", label="logits")
-    count = Count(16, low=2, high=64, label="keys")
-    scale = Slider(1.0, low=SCALES[0], high=SCALES[1], step=0.01, label="scale", log=True)
+    count = Count(16, low=2, high=MOST_KEYS, label="keys")
+    scale = Slider(1.0, low=SCALES[0], high=SCALES[1], log=True, label="scale")
 
     def __init__(self, logits=None, **values):
         self._own = None if logits is None else _as_logits(logits)
         if logits is not None:
             values = {"pattern": OWN} | values
-        super().__init__(title="What the logits' scale makes of attention", **values)
+        super().__init__(**values)
 
-    def options(self, name: str) -> list[str]:
+    def options(self, name: str, view=None) -> list[str]:
         """List the patterns of logits."""
         return [*PATTERNS] if self._own is None else [*PATTERNS, OWN]
 
-    def draw_axes(self, figure, palette):
+    def supply(self, everything: bool = False) -> None:
+        """Send the patterns that have no formula."""
+        if not self.data:
+            own = {} if self._own is None else {OWN: self._own.tolist()}
+            self.data = {"gaussian": gaussian(MOST_KEYS).tolist(), **own}
+
+    def draw_axes(self, figure, palette, view):
         """Draw the weights' axes on the left, those over the scale on the right."""
         left, right = figure.subplots(1, 2)
         left.set(xlim=(0, 1), ylim=SHARE_LIMITS, xticks=[], title="weight of each key")
@@ -150,13 +147,24 @@ class LogitExplorer(Explorer):
         right.set(xlabel="scale of the logits", ylabel="from 0 to 1")
         return [left, right]
 
-    def compute(self) -> Scene:
-        """Scale the logits and attend."""
+    def compute(self, **settings) -> dict:
+        """Scale the logits and attend, at the present scale and at all."""
         own = self.pattern == OWN
         pattern = self._own if own else PATTERNS[self.pattern](self.count)
         found = attend(self.scale * pattern)
-        marks = weight_marks(found) + scale_marks(pattern, self.scale) + _name_curves()
-        return Scene(marks, sentences(found, self.scale), found, ("count",) if own else ())
+        scales = np.geomspace(*SCALES, 120)
+        curves = [attend(scale * pattern) for scale in scales]
+        return {
+            **found,
+            **bars(found["weights"]),
+            "largest": found["logits"].max(),
+            "keys": len(pattern),
+            "most_entropy": np.log(len(pattern)),
+            "saturated": bool(found["answers"] < 0.02),
+            "scales": scales,
+            "over_scales": {name: np.array([each[name] for each in curves]) for name in CURVES},
+            "idle": ["count"] if own else [],
+        }
 
 
 def _as_logits(logits) -> np.ndarray:

@@ -3,19 +3,19 @@
 from typing import ClassVar
 
 import numpy as np
-from traitlets import TraitError
+from traitlets import Dict, List, TraitError, Unicode
 
 from muon_lab.explorers.base.controls import Choice, Slider
-from muon_lab.explorers.base.explorer import Explorer, Scene, script
-from muon_lab.explorers.base.labels import end_labels
-from muon_lab.explorers.base.marks import dots, line
-from muon_lab.explorers.spectra import OWN, SPECTRA, as_matrix, as_real
+from muon_lab.explorers.base.explorer import Explorer, script
+from muon_lab.explorers.base.marks import dots, line, names
+from muon_lab.explorers.base.matrices import MATRICES, OWN, as_matrix, as_real
+from muon_lab.explorers.base.sentences import either
 from muon_lab.orthogonalize import newton_schulz, polar_factor
 
 LIMIT = 1.5  # of an entry of the 2 × 2 matrix; no stretch is then above 3
 REACH = 3.1  # the axes' half-width
-SPECTRUM_LIMITS = (1e-4, 2.0)
 CIRCLE = np.array([np.cos(angles := np.linspace(0, 2 * np.pi, 121)), np.sin(angles)])  # (2, 121)
+STAGES = ("unit circle", "rotate: Vᵀ", "stretch: Σ", "rotate: U")
 UPDATES = {
     "SGD": ("blue", "solid", lambda gradient: gradient),
     "sign (Adam)": ("orange", "dashed", np.sign),
@@ -23,29 +23,80 @@ UPDATES = {
 }
 
 
+def _stage_marks(number: int) -> list[dict]:
+    marks = [line(number, f"stages.{number}.circle.0", f"stages.{number}.circle.1", width=2.0)]
+    for axis, color, dash in ((0, "orange", "solid"), (1, "green", "dashed")):
+        x, y = (f"stages.{number}.axes.{k}.{axis}" for k in (0, 1))
+        marks.append(line(number, [0, x], [0, y], color=color, width=2.4, dash=dash))
+        marks.append(dots(number, x, y, color=color, size=7))
+    return marks
+
+
+MARKS = [
+    *(mark for number in range(4) for mark in _stage_marks(number)),
+    *(
+        line(4, "share", f"spectra.{name}", color=color, dash=dash, width=2.2)
+        for name, (color, dash, _) in UPDATES.items()
+    ),
+    names(4, [(name, f"spectra.{name}", color) for name, (color, _, _) in UPDATES.items()]),
+]
+RANKS = ", ".join(f"{name} {{ranks.{number}:.1f}}" for number, name in enumerate(UPDATES))
+SENTENCES = {
+    "parts": [
+        "The matrix is: rotate by {first_angle:.0f}°, stretch by {stretches.0:.3g} and "
+        "{stretches.1:.3g}, rotate by {last_angle:.0f}°",
+        either("mirrors", yes=" and mirror.", no="."),
+    ],
+    "now": [
+        "At {towards:.2f} of the way the stretches are {blend_stretches.0:.3g} and "
+        "{blend_stretches.1:.3g}. ",
+        either(
+            "flat",
+            no="Its polar factor keeps the rotations and stretches by 1 and 1.",
+            yes="A stretch of 0 leaves its direction undetermined: the polar factor drops it.",
+        ),
+    ],
+    "ranks": either(
+        "count",
+        none="Python has not sent this matrix yet.",
+        other=f"Stable rank of each step, of {{count}} directions: {RANKS}.",
+    ),
+}
+
+
 def rotate_stretch_rotate(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return U, the stretches, and Vᵀ of a 2 × 2 matrix; Vᵀ is a rotation by at most a right angle.
 
     A matrix that mirrors (a negative determinant) has its mirror in U; a flat one never mirrors.
+    The sum and the difference of the two angles have closed forms, so that the picture does not
+    jump where the stretches are equal and an SVD could choose any axes.
 
     >>> U, stretches, Vh = rotate_stretch_rotate(np.diag([0.5, -2.0]))
     >>> stretches.tolist(), bool(np.linalg.det(Vh) > 0)
     ([2.0, 0.5], True)
     """
-    U, stretches, Vh = np.linalg.svd(matrix)
-    if Vh[0, 0] < 0:  # the first axis points to the right, so that the picture does not jump
-        U[:, 0], Vh[0] = -U[:, 0], -Vh[0]
-    if np.linalg.det(Vh) < 0:
-        U[:, 1], Vh[1] = -U[:, 1], -Vh[1]
-    if stretches[1] < 1e-15 * stretches[0]:  # what rounding made; its direction is free
+    (a, b), (c, d) = matrix
+    turned, mirrored = np.array([a + d, c - b]) / 2, np.array([a - d, c + b]) / 2
+    large, small = (np.sqrt(x * x + y * y) for x, y in (turned, mirrored))
+    both, difference = (np.arctan2(y, x) for x, y in (turned, mirrored))
+    first, last = (both - difference) / 2, (both + difference) / 2
+    if abs(first) > np.pi / 2:
+        first, last = first - np.sign(first) * np.pi, last - np.sign(first) * np.pi
+    stretches = np.array([large + small, abs(large - small)])
+    if stretches[1] < 1e-15 * stretches[0]:  # rounding error
         stretches[1] = 0.0
-        U[:, 1] *= np.sign(np.linalg.det(U))
-    return U, stretches, Vh
+    mirror = -1.0 if large < small and stretches[1] else 1.0
+    return rotation(last) * [1.0, mirror], stretches, rotation(first)
 
 
-def angle_of(rotation: np.ndarray) -> float:
-    """Return by how many degrees a rotation turns the first axis, counter-clockwise."""
-    return float(np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0])))
+def rotation(angle: float) -> np.ndarray:
+    """Return the (2, 2) rotation by an angle in radians, counter-clockwise."""
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def angle_of(matrix: np.ndarray) -> float:
+    """Return by how many degrees a matrix turns the first axis, counter-clockwise."""
+    return float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
 
 
 def describe(matrix: np.ndarray, towards: float) -> dict:
@@ -53,6 +104,8 @@ def describe(matrix: np.ndarray, towards: float) -> dict:
     U, stretches, Vh = rotate_stretch_rotate(matrix)
     factor = polar_factor(matrix)
     blend = (1 - towards) * matrix + towards * factor
+    stretched = np.diag(U.T @ blend @ Vh.T).round(15) + 0.0
+    stages = [np.eye(2), Vh, stretched[:, None] * Vh, U @ (stretched[:, None] * Vh)]
     return {
         "matrix": matrix,
         "polar_factor": factor,
@@ -60,29 +113,13 @@ def describe(matrix: np.ndarray, towards: float) -> dict:
         "U": U,
         "Vh": Vh,
         "stretches": stretches,
-        "blend_stretches": np.diag(U.T @ blend @ Vh.T).round(15) + 0.0,
+        "blend_stretches": stretched,
         "first_angle": angle_of(Vh),
         "last_angle": angle_of(U),
         "mirrors": bool(np.linalg.det(U) < 0),
+        "flat": not np.allclose(factor @ factor.T, np.eye(2)),
+        "stages": [{"circle": stage @ CIRCLE, "axes": stage @ Vh.T} for stage in stages],
     }
-
-
-def circle_marks(found: dict) -> list[dict]:
-    """Draw the circle and the matrix's two axes in it, before and after each of the three parts."""
-    stretch = np.diag(found["blend_stretches"])
-    stages = [np.eye(2), found["Vh"], stretch @ found["Vh"], found["U"] @ stretch @ found["Vh"]]
-    axes_before = found["Vh"].T  # (2, 2): a column each
-    marks = []
-    for number, stage in enumerate(stages):
-        first, second = (stage @ axes_before).T
-        marks += [
-            line(number, *(stage @ CIRCLE), width=2.0),
-            line(number, [0, first[0]], [0, first[1]], ink="orange", width=2.4),
-            line(number, [0, second[0]], [0, second[1]], ink="green", width=2.4, dash="dashed"),
-            dots(number, [first[0]], [first[1]], ink="orange", size=7),
-            dots(number, [second[0]], [second[1]], ink="green", size=7),
-        ]
-    return marks
 
 
 def spectra_of_updates(gradient: np.ndarray) -> dict[str, np.ndarray]:
@@ -104,44 +141,6 @@ def stable_rank(values: np.ndarray) -> float:
     return float(np.sum(values**2) / values.max() ** 2)
 
 
-def spectrum_marks(spectra: dict[str, np.ndarray]) -> list[dict]:
-    """Draw each spectrum over the share of directions, largest first."""
-    marks, ends = [], []
-    for name, values in spectra.items():
-        ink, dash, _ = UPDATES[name]
-        share = np.linspace(0, 1, len(values)) if len(values) > 1 else np.zeros(1)
-        shown = np.maximum(values, 1e-12)
-        marks.append(line(4, share, shown, ink=ink, dash=dash, width=2.2))
-        ends.append((name, float(shown[-1]), ink))
-    return marks + end_labels(4, ends, SPECTRUM_LIMITS, log=True)
-
-
-def sentences(found: dict, towards: float, spectra: dict[str, np.ndarray]) -> dict[str, str]:
-    """Say what the picture shows."""
-    first, second = found["stretches"]
-    mirror = " and mirror" if found["mirrors"] else ""
-    parts = (
-        f"The matrix is: rotate by {_degrees(found['first_angle'])}, stretch by {first:.3g} and "
-        f"{second:.3g}, rotate by {_degrees(found['last_angle'])}{mirror}."
-    )
-    now = " and ".join(f"{stretch:.3g}" for stretch in found["blend_stretches"])
-    flat = found["polar_factor"]
-    goal = "Its polar factor keeps the rotations and stretches by 1 and 1."
-    if not np.allclose(flat @ flat.T, np.eye(2)):
-        goal = "A stretch of 0 leaves its direction undetermined: the polar factor drops it."
-    count = len(next(iter(spectra.values())))
-    ranks = ", ".join(f"{name} {stable_rank(values):.1f}" for name, values in spectra.items())
-    return {
-        "parts": parts,
-        "now": f"At {towards:.2f} of the way the stretches are {now}. {goal}",
-        "ranks": f"Stable rank of each step, of {count} directions: {ranks}.",
-    }
-
-
-def _degrees(angle: float) -> str:
-    return f"{angle:.0f}°".replace("-", "−")
-
-
 class MatrixExplorer(Explorer):
     """See a 2 × 2 matrix as rotate, stretch, rotate, and go from it to its polar factor.
 
@@ -155,10 +154,13 @@ class MatrixExplorer(Explorer):
     [1.0, 1.0]
     """
 
-    _esm = script("kernel.js")
+    _esm = script("matrix.js")
     moving: ClassVar = ("m11", "m12", "towards", "m21", "m22", "spectrum")
     size: ClassVar = (7.6, 4.6)
-    same_axes: ClassVar = True
+
+    title = Unicode("Rotate, stretch, rotate").tag(sync=True)
+    marks = List(MARKS).tag(sync=True)
+    sentences = Dict(SENTENCES).tag(sync=True)
 
     m11 = Slider(1.0, low=-LIMIT, high=LIMIT, step=0.05, label="m₁₁")
     m12 = Slider(0.8, low=-LIMIT, high=LIMIT, step=0.05, label="m₁₂")
@@ -168,42 +170,54 @@ class MatrixExplorer(Explorer):
     spectrum = Choice("gaussian", label="gradient")
 
     def __init__(self, matrix=None, *, large=None, **values):
-        self._large = {}
+        self._large = None if large is None else as_matrix(large)
         if matrix is not None:
             values = entries_of(matrix) | values
         if large is not None:
-            self._large[OWN] = spectra_of_updates(as_matrix(large))
             values = {"spectrum": OWN} | values
-        super().__init__(title="Rotate, stretch, rotate", **values)
+        super().__init__(**values)
 
-    def options(self, name: str) -> list[str]:
+    def options(self, name: str, view=None) -> list[str]:
         """List the large matrices."""
-        return [*SPECTRA, OWN] if OWN in self._large else [*SPECTRA]
+        return [*MATRICES] if self._large is None else [*MATRICES, OWN]
 
-    def draw_axes(self, figure, palette):
+    def supply(self, everything: bool = False) -> None:
+        """Send the spectra of the chosen matrix."""
+        wanted = self.options("spectrum") if everything else [self.spectrum]
+        new = {}
+        for name in wanted:
+            if name not in self.data:
+                spectra = spectra_of_updates(self._large if name == OWN else MATRICES[name]())
+                new[name] = {rule: values.tolist() for rule, values in spectra.items()}
+        if new:
+            self.data = {**self.data, **new}
+
+    def draw_axes(self, figure, palette, view):
         """Draw four planes above, the axes of the spectra below."""
-        names = "unit circle", "rotate: Vᵀ", "stretch: Σ", "rotate: U"
         grid = figure.add_gridspec(2, 4, height_ratios=(1.0, 1.05))
         planes = [figure.add_subplot(grid[0, k]) for k in range(4)]
-        for axes, name in zip(planes, names, strict=True):
+        for axes, name in zip(planes, STAGES, strict=True):
             axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", title=name)
             axes.set(xticks=(-2, 0, 2), yticks=(-2, 0, 2) if axes is planes[0] else ())
             axes.plot(*CIRCLE, color=palette["faint"], linewidth=0.8, linestyle=(0, (2, 2)))
         below = figure.add_subplot(grid[1, :])
-        below.set(xlim=(0, 1.24), ylim=SPECTRUM_LIMITS, yscale="log", xticks=(0, 0.5, 1))
+        below.set(xlim=(0, 1.24), ylim=(1e-4, 2.0), yscale="log", xticks=(0, 0.5, 1))
         below.set(xlabel="share of the directions, largest first", ylabel="stretch / largest")
         below.set(title="what three optimizers' steps do to a large gradient's spectrum")
         return [*planes, below]
 
-    def compute(self) -> Scene:
-        """Take the matrix apart, and draw all."""
-        entries = np.array([[self.m11, self.m12], [self.m21, self.m22]])
-        found = describe(entries, self.towards)
-        if self.spectrum not in self._large:
-            self._large[self.spectrum] = spectra_of_updates(SPECTRA[self.spectrum]())
-        spectra = self._large[self.spectrum]
-        marks = circle_marks(found) + spectrum_marks(spectra)
-        return Scene(marks, sentences(found, self.towards, spectra), found | {"spectra": spectra})
+    def compute(self, **settings) -> dict:
+        """Take the matrix apart, and count the directions of each optimizer's step."""
+        found = describe(np.array([[self.m11, self.m12], [self.m21, self.m22]]), self.towards)
+        spectra = {name: np.array(values) for name, values in self.data[self.spectrum].items()}
+        values = [*spectra.values()]
+        return {
+            **found,
+            "spectra": spectra,
+            "count": len(values[0]),
+            "share": np.arange(len(values[0])) / max(len(values[0]) - 1, 1),
+            "ranks": [stable_rank(each) for each in values],
+        }
 
 
 def entries_of(matrix) -> dict[str, float]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from traitlets import TraitError
 
+from muon_lab.explorers.base.sentences import lookup
 from muon_lab.explorers.clipping import ALONE, LAYER, PAIRS, ClipExplorer, clip_maxima
 from muon_lab.explorers.logits import PATTERNS, SCALES, LogitExplorer, attend
 from muon_lab.model.attention import MultiHeadAttention
@@ -17,11 +18,11 @@ def maxima(steps=5, layers=2, heads=4, seed=0):
 
 
 def finite(explorer):
-    scene = explorer.compute()
-    arrays = [mark[name] for mark in scene.marks for name in ("x", "y") if name in mark]
-    assert all(not np.isinf(array).any() for array in arrays)
-    assert all(scene.readouts.values())
-    return scene
+    for mark in explorer.marks:
+        for name in {"x", "y", "low", "high"} & set(mark):
+            assert np.isfinite(np.array(lookup(explorer.numbers, mark[name]), float)).all()
+    assert all(explorer.readouts.values())
+    return explorer.numbers
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 50.0, 1e4])
@@ -48,7 +49,7 @@ def test_moving_the_scale_moves_the_entropy():
     assert seen == sorted(seen, reverse=True)
     assert seen[0] == pytest.approx(np.log(16), abs=0.01)
     assert seen[-1] < 0.01
-    assert "hardly any gradient" in explorer.compute().readouts["answers"]
+    assert "hardly any gradient" in explorer.readouts["answers"]
     explorer.reset()
     assert explorer.scale == 1.0
 
@@ -62,7 +63,7 @@ def test_every_extreme_of_the_logit_explorer_is_finite():
 def test_logits_of_ones_own_are_scaled_and_fix_their_number():
     explorer = LogitExplorer(np.array([3.0, 1.0, 2.0]), scale=2.0)
     assert explorer.result["logits"].tolist() == [6.0, 2.0, 4.0]
-    assert finite(explorer).idle == ("count",)
+    assert finite(explorer)["idle"] == ["count"]
     for bad in (np.ones(1), np.ones((2, 2)), np.array([1.0, -np.inf])):
         with pytest.raises(TraitError, match="without the future's −∞"):
             LogitExplorer(bad)
@@ -94,12 +95,12 @@ def test_a_shared_factor_over_clips_the_quieter_heads():
 def test_moving_tau_and_the_sharing_changes_who_is_clipped():
     explorer = ClipExplorer(maxima(), tau=10_000.0)
     assert explorer.result["clipped"] == 0
-    assert explorer.compute().readouts["hardest"] == "Every γ is 1."
+    assert explorer.readouts["hardest"] == "Every γ is 1."
     explorer.tau = 60.0
     alone = explorer.result["clipped"]
     explorer.sharing = LAYER
     assert 0 < alone < explorer.result["clipped"]
-    assert "though they are at or below τ" in explorer.compute().readouts["count"]
+    assert "though they are at or below τ" in explorer.readouts["count"]
 
 
 def test_the_step_runs_over_the_recorded_ones():
@@ -113,13 +114,30 @@ def test_the_step_runs_over_the_recorded_ones():
 
 
 def test_the_sentence_names_what_each_kind_of_attention_multiplies():
-    explorer = ClipExplorer(np.array([[[20.0, 400.0]]]), tau=100.0)
-    told = {}
-    for explorer.attention in ("mha", "gqa", "mla"):
-        told[explorer.attention] = explorer.compute().readouts["hardest"]
-    assert "query and its key rows × 0.5" in told["mha"]
-    assert "query rows × 0.25" in told["gqa"]
-    assert "q_R × 0.25" in told["mla"]
+    said = {}
+    for kind in ("mha", "gqa", "mla"):
+        explorer = ClipExplorer(np.array([[[20.0, 400.0]]]), tau=100.0, attention=kind)
+        said[kind] = explorer.readouts["hardest"]
+        assert explorer.options("attention") == [kind]
+    assert "query and its key rows × 0.5" in said["mha"]
+    assert "query rows × 0.25" in said["gqa"]
+    assert "q_R × 0.25" in said["mla"]
+
+
+def test_each_kind_of_attention_shows_its_own_run():
+    explorer = ClipExplorer({"gqa": maxima(), "mla": maxima(steps=3, heads=3, seed=1)})
+    assert (explorer.attention, explorer.step) == ("gqa", 5)
+    explorer.sharing = PAIRS
+    explorer.attention = "mla"
+    assert (explorer.step, explorer.sharing) == (3, ALONE)
+    assert np.array_equal(explorer.result["before"], maxima(steps=3, heads=3, seed=1)[2])
+    first, second = (view["backdrop"]["svg"] for view in explorer.views.values())
+    assert first != second
+    explorer.reset()
+    assert (explorer.attention, explorer.step) == ("gqa", 5)
+    for wrong in ({}, {"moe": maxima()}):
+        with pytest.raises(TraitError, match="mha, gqa, mla"):
+            ClipExplorer(wrong)
 
 
 def test_every_extreme_of_the_clip_explorer_is_finite():

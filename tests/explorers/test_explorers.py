@@ -16,34 +16,47 @@ from traitlets import TraitError
 from muon_lab import explorers
 from muon_lab.descent import RULES, adamw, descend
 from muon_lab.explorers import DescentExplorer, MatrixExplorer, PolynomialExplorer
-from muon_lab.explorers.base.labels import end_labels, height_of
-from muon_lab.explorers.spectra import SPECTRA, singular_values
+from muon_lab.explorers.base.matrices import MATRICES, singular_values
+from muon_lab.explorers.base.sentences import lookup
 from muon_lab.orthogonalize import polar_factor
-from muon_lab.polynomials import SCHEDULES, apply_schedule, band, divergence_bound
-from muon_lab.problems import Problem, rosenbrock
+from muon_lab.plots import PALETTES
+from muon_lab.polynomials import SCHEDULES, apply_schedule, band, divergence_bound, fading, score
+from muon_lab.problems import Problem, cliff, rosenbrock
 
 NEEDS = {"ClipExplorer": {"max_logits": np.geomspace(1, 1e4, 24).reshape(3, 2, 4)}}
 EVERY = [partial(getattr(explorers, name), **NEEDS.get(name, {})) for name in explorers.__all__]
 AT_MOST = 32  # combinations of one explorer's extremes
 
 
+def view_of(explorer) -> dict:
+    """The backdrop and the controls of the present settings."""
+    value = explorer.view()
+    return explorer.views[str(value).lower() if isinstance(value, bool) else value or ""]
+
+
+def controls(explorer) -> list[dict]:
+    """The descriptions of an explorer's controls."""
+    return view_of(explorer)["controls"]
+
+
 def sliders(explorer) -> list[dict]:
     """The descriptions of an explorer's sliders."""
-    return [control for control in explorer.controls if control["kind"] == "slider"]
+    return [control for control in controls(explorer) if control["kind"] == "slider"]
 
 
 def assert_sound(explorer) -> None:
     """A picture that can be drawn, every array of it in step, and something said."""
-    count = len(explorer.backdrop["axes"])
-    assert explorer.scene["marks"]
-    for mark in explorer.scene["marks"]:
+    count, drawn = len(view_of(explorer)["backdrop"]["axes"]), 0
+    for mark in explorer.marks:
         assert 0 <= mark["axes"] < count
-        numbers = [mark[key] for key in ("x", "y", "low", "high") if key in mark]
-        assert not any(np.isinf(values).any() for values in numbers), mark["kind"]
-        if mark["kind"] in ("line", "dots"):
-            assert mark["x"].shape == mark["y"].shape
-            assert np.isfinite(mark["x"]).all()
-    assert any(explorer.scene["readouts"].values())
+        found = [lookup(explorer.numbers, mark[key]) for key in ("x", "y") if key in mark]
+        if len(found) == 2 and None not in [value if value is None else 0 for value in found]:
+            x, y = (np.array(value, float) for value in found)
+            assert x.shape == y.shape[-x.ndim :] if x.ndim else y.ndim == 0
+            assert np.isfinite(x).all() and not np.isinf(y).any()
+            drawn += 1
+    assert drawn or explorer.numbers.get("rules") == 0
+    assert any(explorer.readouts.values())
 
 
 def image_of(png: bytes) -> Image.Image:
@@ -66,8 +79,10 @@ def back_to_the_start(request):
 
 def test_starts_sound_and_describes_its_controls(explorer):
     assert_sound(explorer)
-    assert [control["trait"] for control in explorer.controls] == list(explorer.moving)
-    assert json.loads(json.dumps(explorer.controls)) == explorer.controls
+    known = set(explorer.moving)
+    assert {control["trait"] for control in controls(explorer)} <= known
+    state = json.loads(json.dumps(explorer.state()))
+    assert known | {"views", "marks", "sentences", "data", "starting"} <= set(state)
     assert explorer.title
 
 
@@ -82,7 +97,7 @@ def test_every_combination_of_extremes_is_drawn_and_said(explorer):
 
 
 def test_every_choice_is_drawn_and_said(explorer):
-    for control in explorer.controls:
+    for control in controls(explorer):
         choices = {"choice": control.get("options", []), "toggle": [True, False]}
         for value in choices.get(control["kind"], []):
             setattr(explorer, control["trait"], value)
@@ -99,7 +114,7 @@ def test_a_slider_refuses_what_is_no_number_of_its_range(explorer, wrong):
 
 
 def test_a_choice_names_what_it_may_be(explorer):
-    for control in explorer.controls:
+    for control in controls(explorer):
         if control["kind"] == "choice":
             with pytest.raises(TraitError, match=control["options"][0]):
                 setattr(explorer, control["trait"], "no such thing")
@@ -112,15 +127,15 @@ def test_an_unknown_name_is_refused_by_the_constructor(explorer):
 
 def test_reset_goes_back_to_the_start(explorer):
     start = {name: getattr(explorer, name) for name in explorer.moving}
-    shown = dict(explorer.scene["readouts"])
-    for control in explorer.controls:
+    shown = dict(explorer.readouts)
+    for control in controls(explorer):
         if control["kind"] == "choice":
             setattr(explorer, control["trait"], control["options"][-1])
     for control in sliders(explorer):
         setattr(explorer, control["trait"], control["high"])
     explorer.reset()
     assert {name: getattr(explorer, name) for name in explorer.moving} == start
-    assert explorer.scene["readouts"] == shown
+    assert explorer.readouts == shown
 
 
 def test_the_output_carries_a_picture_beside_the_live_view(explorer):
@@ -134,34 +149,26 @@ def test_the_output_carries_a_picture_beside_the_live_view(explorer):
     assert len(data["image/png"]) < 400_000
 
 
-def test_axes_are_drawn_once_for_each_theme(explorer):
-    light, dark = (explorer.backdrop[theme]["picture"] for theme in ("light", "dark"))
-    assert light != dark
-    for picture in (light, dark):
-        sheet = image_of(base64.b64decode(picture.split(",")[1]))
-        assert sheet.width == 2 * explorer.backdrop["width"]
-        assert sheet.getpixel((0, 0))[3] == 0  # the page shows through
-    for axes in explorer.backdrop["axes"]:
-        left, top, width, height = axes["box"]
-        assert 0 < left < left + width < 1 and 0 < top < top + height < 1
-    panels = [axes["panel"] for axes in explorer.backdrop["axes"]]
-    for (left, top, width, height), other in itertools.permutations(panels, 2):
-        beside = left + width <= other[0] + 0.002 or other[0] + other[2] <= left + 0.002
-        assert beside or top + height <= other[1] + 0.002 or other[1] + other[3] <= top + 0.002
-    same = explorer.backdrop
+def test_axes_are_drawn_once_and_lie_where_the_backdrop_says(explorer):
+    for view in explorer.views.values():
+        backdrop = view["backdrop"]
+        assert backdrop["svg"].startswith("<svg") and PALETTES["light"]["text"] in backdrop["svg"]
+        for axes in backdrop["axes"]:
+            left, top, width, height = axes["box"]
+            assert 0 < left < left + width < 1 and 0 < top < top + height < 1
+        panels = [axes["panel"] for axes in backdrop["axes"]]
+        for (left, top, width, height), other in itertools.permutations(panels, 2):
+            beside = left + width <= other[0] + 0.002 or other[0] + other[2] <= left + 0.002
+            assert beside or top + height <= other[1] + 0.002 or other[1] + other[3] <= top + 0.002
+    same = explorer.views
     control = sliders(explorer)[0]
     setattr(explorer, control["trait"], control["high"])
-    assert explorer.backdrop is same
+    assert explorer.views is same
 
 
-def test_arrays_travel_in_one_buffer():
-    explorer = MatrixExplorer()
-    sent = explorer.get_state("scene")["scene"]
-    numbers = np.frombuffer(sent["numbers"])
-    for there, here in zip(sent["marks"], explorer.scene["marks"], strict=True):
-        if here["kind"] == "line":
-            first, count = there["y"]
-            np.testing.assert_array_equal(numbers[first : first + count], here["y"])
+def test_the_same_axes_are_drawn_once_for_all_explorers():
+    first, second = PolynomialExplorer(), PolynomialExplorer(schedule="cubic")
+    assert first.views["true"]["backdrop"] is second.views["true"]["backdrop"]
 
 
 # --- the polynomial explorer -----------------------------------------------------------------
@@ -173,7 +180,7 @@ def test_polynomial_result_is_what_polynomials_says(name):
     found = explorer.result
     assert (found["low"], found["high"]) == band(name, 7)
     assert found["diverges_beyond"] == divergence_bound(name)
-    starts = singular_values(SPECTRA["gaussian"]()) / SCHEDULES[name].norm_factor
+    starts = singular_values(MATRICES["gaussian"]()) / SCHEDULES[name].norm_factor
     assert np.array_equal(found["after"], apply_schedule(starts, name, 7))
     near = apply_schedule(found["reaches_half"], name, 7)
     assert near == pytest.approx(0.5, abs=1e-6) or found["reaches_half"] > 1
@@ -212,12 +219,12 @@ def test_long_run_of_other_triples(triple, fate):
     a, b, c = triple
     explorer = PolynomialExplorer(a=a, b=b, c=c)
     assert explorer.schedule == "custom"
-    assert f"σ from 0.01 to 1 {fate}" in explorer.scene["readouts"]["long_run"]
+    assert f"σ from 0.01 to 1 {fate}" in explorer.readouts["long_run"]
 
 
 def test_what_grows_slowly_is_not_said_never_to_diverge():
-    assert "never" not in PolynomialExplorer(a=1.01, b=0, c=0).scene["readouts"]["long_run"]
-    assert "never diverges" in PolynomialExplorer(a=0.5, b=0, c=0).scene["readouts"]["long_run"]
+    assert "never" not in PolynomialExplorer(a=1.01, b=0, c=0).readouts["long_run"]
+    assert "never diverges" in PolynomialExplorer(a=0.5, b=0, c=0).readouts["long_run"]
 
 
 def test_moving_a_coefficient_leaves_the_table_and_a_schedule_brings_its_own():
@@ -233,7 +240,7 @@ def test_moving_a_coefficient_leaves_the_table_and_a_schedule_brings_its_own():
 def test_a_table_is_followed_triple_by_triple():
     explorer = PolynomialExplorer(schedule="polar_express")
     assert explorer.result["triples"] == SCHEDULES["polar_express"].coefficients
-    assert "table" in explorer.scene["readouts"]["schedule"]
+    assert "table" in explorer.readouts["schedule"]
 
 
 @pytest.mark.parametrize("steps", [2, 5, 9])
@@ -241,7 +248,7 @@ def test_the_triple_that_is_named_is_the_one_that_the_sliders_show(steps):
     explorer = PolynomialExplorer(schedule="you", steps=steps)
     assert explorer.result["last"] == (explorer.a, explorer.b, explorer.c)
     shown = f"({explorer.a}, {explorer.b}, {explorer.c})".replace("-", "−")
-    assert shown in explorer.scene["readouts"]["schedule"]
+    assert shown in explorer.readouts["schedule"]
 
 
 def test_a_coefficient_given_with_a_schedule_leaves_it():
@@ -316,13 +323,23 @@ def test_a_tolerance_counts_who_landed():
     moved = PolynomialExplorer(schedule="cubic", steps=20)
     moved.tolerance = 1e-6
     assert moved.result["landed"] == narrow
-    assert "within 1e−06 of 1" in moved.scene["readouts"]["values"]
+    assert "within 1e−06 of 1" in moved.readouts["values"]
     with pytest.raises(TraitError, match="tolerance"):
         PolynomialExplorer(tolerance=2.0)
 
 
+@pytest.mark.parametrize("name", ["jordan", "cubic", "polar_express"])
+def test_the_score_is_shown_live(name):
+    explorer = PolynomialExplorer(matrix=np.diag(fading(1.5)), schedule=name)
+    assert explorer.result["score"] == pytest.approx(score(name))
+    assert f"The farthest is {score(name):.4g} from 1." in explorer.readouts["values"]
+    explorer.a, explorer.steps = 9.0, 20
+    assert explorer.result["score"] == np.inf
+    assert "Some have grown past all bounds." in explorer.readouts["values"]
+
+
 def test_the_momentum_is_of_a_real_training_step():
-    matrix = SPECTRA["momentum"]()
+    matrix = MATRICES["momentum"]()
     assert matrix.shape == (256, 64)
     values = singular_values(matrix)
     assert (values**2).sum() / values[0] ** 2 < 10  # far from full: a gradient is nearly low-rank
@@ -356,20 +373,9 @@ def test_descent_says_when_it_arrives_and_when_it_diverges():
     losses = explorer.result[1]["losses"]
     first = explorer.result[1]["steps_to"]
     assert losses[first] <= 1e-3 < losses[first - 1]
-    assert f"after {first}" in explorer.scene["readouts"]["lane1"]
+    assert f"after {first}" in explorer.readouts["lane1"]
     explorer.lr1 = 1.0
-    assert (
-        f"diverged at step {explorer.result[1]['diverged_at']}"
-        in (explorer.scene["readouts"]["lane1"])
-    )
-
-
-def test_descent_runs_anew_only_what_moved():
-    explorer = DescentExplorer()
-    before = dict(explorer.result)
-    explorer.lr3 = 0.02
-    assert explorer.result[1]["points"] is before[1]["points"]
-    assert explorer.result[3]["points"] is not before[3]["points"]
+    assert f"diverged at step {explorer.result[1]['diverged_at']}" in (explorer.readouts["lane1"])
 
 
 def test_descent_takes_a_problem_of_your_own():
@@ -385,14 +391,14 @@ def test_descent_takes_a_problem_of_your_own():
     assert explorer.problem == "bowl"
     assert explorer.result[1]["loss"] < 1e-9
     explorer.problem = "matrix"
-    assert "x" not in [control["trait"] for control in explorer.controls]
+    assert "x" not in [control["trait"] for control in controls(explorer)]
     explorer.reset()
     assert (explorer.problem, explorer.x, explorer.y) == ("bowl", 1.0, 1.0)
 
 
 def test_descent_marks_controls_without_effect_as_idle():
     explorer = DescentExplorer(rules={"sgd": {}, "adam": {}})
-    assert set(explorer.scene["idle"]) == {"beta1", "beta3", "lr3"}
+    assert set(explorer.numbers["idle"]) == {"beta1", "beta3", "lr3"}
 
 
 @pytest.mark.parametrize(
@@ -414,11 +420,13 @@ def test_descent_refuses_bad_input_with_the_reason(wrong, said):
         DescentExplorer(**wrong)
 
 
-def test_names_at_line_ends_do_not_overlap():
-    ends = [(str(k), 0.5, "blue") for k in range(4)]
-    heights = sorted(height_of(mark["y"], (0, 1), False) for mark in end_labels(0, ends, (0, 1), 0))
-    assert np.diff(heights).min() > 0.06
-    assert heights[-1] < 1
+def test_only_a_problem_of_your_own_is_computed_for_the_browser():
+    standard = DescentExplorer(cliff(), {"sgd": {"lr": 1e-3}})
+    assert not standard.data["computed"]
+    own = DescentExplorer(cliff(wall=10.0), {"sgd": {"lr": 1e-3}})
+    own.lr1 = 2e-3
+    sent = json.loads(json.dumps(own.data["computed"]["cliff"]["lane1"]))
+    assert sent["lr"] == 2e-3 and sent["loss"] == own.result[1]["loss"]
 
 
 # --- the matrix explorer ---------------------------------------------------------------------
@@ -440,13 +448,13 @@ def test_matrix_parts_make_the_matrix_and_its_polar_factor(seed):
 def test_a_singular_matrix_says_what_the_polar_factor_drops():
     explorer = MatrixExplorer([[1.0, 1.0], [1.0, 1.0]], towards=1.0)
     assert explorer.result["blend_stretches"] == pytest.approx([1, 0], abs=1e-12)
-    assert "undetermined" in explorer.scene["readouts"]["now"]
+    assert "undetermined" in explorer.readouts["now"]
 
 
 @pytest.mark.parametrize("entry", [1.5, -1.5, 0.7])
 def test_a_flat_matrix_is_said_without_rounding_or_a_mirror(entry):
     explorer = MatrixExplorer(np.full((2, 2), entry), towards=1.0)
-    parts, now = (explorer.scene["readouts"][name] for name in ("parts", "now"))
+    parts, now = (explorer.readouts[name] for name in ("parts", "now"))
     assert f"stretch by {2 * abs(entry):g} and 0, rotate" in parts
     assert "mirror" not in parts
     assert "the stretches are 1 and 0." in now

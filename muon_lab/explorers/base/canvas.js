@@ -1,10 +1,51 @@
-// The canvas: data to pixels, marks over matplotlib's still axes. Every explorer's module is this
-// file, controls.js, explorer.js and its own, in this order.
+// The picture: names and sentences, data to pixels, marks over matplotlib's axes. Every explorer's
+// module is this file, controls.js, explorer.js and its own, in this order.
 
 function element(tag, properties = {}, children = []) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
   return made;
+}
+
+// --- names and sentences, as in sentences.py ---------------------------------------------------
+
+function lookup(numbers, reference) {
+  if (Array.isArray(reference)) return reference.map((each) => lookup(numbers, each));
+  if (typeof reference !== "string") return reference;
+  return reference.split(".").reduce((found, part) => found?.[part], numbers);
+}
+
+function kindOf(value) {
+  if (value === undefined || value === null || value === "") return "none";
+  if (typeof value === "string") return value;
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (!Number.isFinite(value)) return "endless";
+  return { 0: "zero", 1: "one" }[value] ?? "other";
+}
+
+export function say(template, numbers) {
+  if (Array.isArray(template)) return template.map((part) => say(part, numbers)).join("");
+  if (typeof template !== "string") {
+    const { by, variants } = template;
+    return say(variants[kindOf(lookup(numbers, by))] ?? variants.other ?? "", numbers);
+  }
+  return template.replace(/\{([\w.]+)(?::([^}]*))?\}/g, (_, name, spec) =>
+    format(lookup(numbers, name), spec));
+}
+
+// Write a value as Python's format() does with "", "g", ".4g" or ".3f".
+function format(value, spec = "") {
+  if (typeof value !== "number") return String(value);
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? "nan" : value > 0 ? "∞" : "−∞";
+  const digits = Number(spec.match(/\d+/)?.[0] ?? 6);
+  let text = spec.endsWith("f") ? (value + 0).toFixed(digits) : String(value);
+  if (spec.endsWith("g")) {
+    const [mantissa, power] = value.toExponential(digits - 1).split("e").map(Number);
+    const size = String(Math.abs(power)).padStart(2, "0");
+    text = power < -4 || power >= digits ? `${mantissa}e${power < 0 ? "-" : "+"}${size}`
+      : String(Number(value.toPrecision(digits)));
+  }
+  return text.replaceAll("-", "−");
 }
 
 // --- from data to pixels ---------------------------------------------------------------------
@@ -19,22 +60,22 @@ function mapping([low, high], isLog, start, length) {
   };
 }
 
-// Where the sheet's parts go in a page of this width: the whole sheet where it fits, else its panels
-// one after another in rows. A place takes `from` (fractions of the sheet) to `to` (pixels).
+// Where the backdrop's parts go in a page of this width: whole where it fits, otherwise panel after
+// panel in rows. A part takes `from` (fractions of the backdrop) to `to` (pixels).
 function layOut(backdrop, width) {
   const whole = { from: [0, 0, 1, 1], natural: [backdrop.width, backdrop.height] };
   const panels = backdrop.axes.map(({ panel }) => ({
     from: panel, natural: [panel[2] * backdrop.width, panel[3] * backdrop.height],
   }));
+  const widthOf = (row) => row.reduce((sum, { natural }) => sum + natural[0], 0);
   const rows = [[]];
-  for (const part of width < 0.8 * backdrop.width ? panels : [whole]) {
-    const taken = rows.at(-1).reduce((sum, { natural }) => sum + natural[0], 0);
-    if (taken && taken + part.natural[0] > 1.1 * width) rows.push([]);
+  for (const part of width < 0.65 * backdrop.width ? panels : [whole]) {
+    if (rows.at(-1).length && widthOf([...rows.at(-1), part]) > 1.1 * width) rows.push([]);
     rows.at(-1).push(part);
   }
   let top = 0;
   for (const row of rows) {
-    const scale = Math.min(width / row.reduce((sum, { natural }) => sum + natural[0], 0), 1.25);
+    const scale = Math.min(width / widthOf(row), 1.25);
     let left = 0;
     for (const part of row) {
       part.to = [left, top, scale * part.natural[0], scale * part.natural[1]];
@@ -48,7 +89,7 @@ function layOut(backdrop, width) {
 }
 
 function pixelMaps(axes, { from, to, natural }) {
-  const [wide, high] = [to[2] / from[2], to[3] / from[3]]; // of the whole sheet at this scale
+  const [wide, high] = [to[2] / from[2], to[3] / from[3]]; // of the whole backdrop at this scale
   const left = to[0] + (axes.box[0] - from[0]) * wide;
   const top = to[1] + (axes.box[1] - from[1]) * high;
   const [across, down] = [axes.box[2] * wide, axes.box[3] * high];
@@ -59,91 +100,120 @@ function pixelMaps(axes, { from, to, natural }) {
   };
 }
 
-function fromPixel(axes, which, share) {
-  const [low, high] = axes[which];
-  if (axes.logs[which === "x" ? 0 : 1]) return low * (high / low) ** share;
-  return low + (high - low) * share;
-}
+// --- marks, as in marks.py -------------------------------------------------------------------
 
-// --- marks -----------------------------------------------------------------------------------
-
-// The kernel sends an array as bytes; an explorer that computes here has a Float64Array.
-function numbers(values) {
-  if (!(values instanceof DataView)) return values;
-  const end = values.byteOffset + values.byteLength;
-  return new Float64Array(values.buffer.slice(values.byteOffset, end));
-}
-
-// A scene's arrays come end to end in one: each mark says where its own begin and how long they are.
-function unpack(scene) {
-  const all = numbers(scene.numbers);
-  const find = (place) => place && all.subarray(place[0], place[0] + place[1]);
-  const marks = scene.marks.map((mark) =>
-    (Array.isArray(mark.x) ? { ...mark, x: find(mark.x), y: find(mark.y) } : mark));
-  return { ...scene, marks };
-}
+const asList = (values) => (typeof values === "number" ? [values] : values);
+const picked = { all: (list) => list, first: (list) => list.slice(0, 1), last: (list) => list.slice(-1) };
 
 const draw = {
-  line(context, mark, to) {
-    const { x, y } = mark;
-    context.lineWidth = mark.width;
-    context.setLineDash(mark.dash);
+  line(context, { x, y, width, dash }, to) {
+    context.lineWidth = width;
+    context.setLineDash(dash);
     context.beginPath();
-    let drawing = false;
-    for (let i = 0; i < x.length; i++) {
-      if (Number.isNaN(y[i])) { drawing = false; continue; }
-      if (drawing) context.lineTo(to.x(x[i]), to.y(y[i]));
-      else context.moveTo(to.x(x[i]), to.y(y[i]));
-      drawing = true;
+    for (const row of typeof y[0] === "object" ? y : [y]) {
+      for (let i = 0; i < row.length; i++) {
+        if (i === 0) context.moveTo(to.x(x[i]), to.y(row[i]));
+        else context.lineTo(to.x(x[i]), to.y(row[i]));
+      }
     }
     context.stroke();
   },
-  dots(context, mark, to) {
-    const { x, y } = mark;
-    context.lineWidth = 1.6;
-    context.setLineDash([]);
+  stems(context, { x, low, high, width }, to) {
+    context.lineWidth = width;
+    context.beginPath();
     for (let i = 0; i < x.length; i++) {
-      if (Number.isNaN(y[i])) continue;
-      context.beginPath();
-      context.arc(to.x(x[i]), to.y(y[i]), mark.size / 2, 0, 2 * Math.PI);
-      if (mark.hollow) context.stroke(); else context.fill();
+      context.moveTo(to.x(x[i]), to.y(low[i]));
+      context.lineTo(to.x(x[i]), to.y(high[i]));
     }
+    context.stroke();
   },
-  band(context, mark, to) {
-    const [low, high] = [to.y(mark.low), to.y(mark.high)];
-    context.fillRect(to.left, high, to.across, low - high);
+  dots(context, { x, y, size, hollow, pick }, to) {
+    const [across, up] = [x, y].map((values) => picked[pick](asList(values)));
+    context.lineWidth = 1.6;
+    context.beginPath();
+    for (let i = 0; i < across.length; i++) {
+      const [left, top] = [to.x(across[i]), to.y(up[i])];
+      context.moveTo(left + size / 2, top);
+      context.arc(left, top, size / 2, 0, 2 * Math.PI);
+    }
+    if (hollow) context.stroke(); else context.fill();
   },
-  label(context, mark, to) {
-    context.textAlign = mark.align;
-    context.textBaseline = "middle";
-    context.fillText(mark.text, to.x(mark.x), to.y(mark.y));
+  band(context, { low, high }, to) {
+    context.fillRect(to.left, to.y(high), to.across, to.y(low) - to.y(high));
   },
 };
 
-function drawMarks(context, marks, maps, inks) {
+const write = {
+  label(context, { x, y, text, align }, to, numbers) {
+    context.textAlign = align;
+    context.fillText(say(text, numbers), to.x(x), to.y(y));
+  },
+  names(context, { lines }, to, numbers, palette) {
+    const ends = lines.map(([text, y, color]) => [text, lookup(numbers, y), color])
+      .filter(([, y]) => y !== undefined && y !== null)
+      .map(([text, y, color]) => [text, asList(y).at(-1), color]);
+    const heights = spread(ends.map(([, y]) => {
+      const height = (to.top + to.down - to.y(y)) / to.down;
+      return Number.isNaN(height) ? 1 : Math.min(Math.max(height, 0), 1);
+    }), 0.07, 0.03, 0.97);
+    ends.forEach(([text, , color], i) => {
+      context.fillStyle = palette[color];
+      context.fillText(say(text, numbers), to.x(1.02), to.top + to.down * (1 - heights[i]));
+    });
+  },
+  ticks(context, { steps }, to) {
+    const least = steps / (steps <= 20 ? 10 : 5);
+    const distance = [1, 2, 5, 10, 20, 50, 100, 200].find((each) => each >= least);
+    context.textAlign = "center";
+    for (let k = 0; k <= steps; k += distance) {
+      context.fillText(String(k), to.x(k / steps), to.top + to.down + 12 * to.scale);
+    }
+  },
+};
+
+// Move heights apart until they differ by `gap` or more, as plots.spread does.
+function spread(heights, gap, low, high) {
+  const order = heights.map((_, i) => i).sort((i, j) => heights[i] - heights[j]);
+  const least = Math.min(gap, (high - low) / Math.max(1, heights.length - 1));
+  const placed = [];
+  let floor = low;
+  order.forEach((i, rank) => {
+    floor = Math.max(floor, heights[i]);
+    placed[i] = Math.min(floor, high - least * (order.length - 1 - rank));
+    floor += least;
+  });
+  return placed;
+}
+
+function drawMarks(context, marks, numbers, maps, palette) {
   for (const mark of marks) {
+    const found = { ...mark };
+    const keys = ["x", "y", "low", "high", "width", "steps"].filter((key) => key in mark);
+    for (const key of keys) found[key] = lookup(numbers, mark[key]);
+    if (keys.some((key) => found[key] === undefined || found[key] === null)) continue;
     const to = maps[mark.axes];
     context.save();
     context.font = `${Math.min(Math.max(12.5 * to.scale, 10.5), 14)}px system-ui, sans-serif`;
-    if (mark.kind !== "label") {
+    context.textBaseline = "middle";
+    context.strokeStyle = context.fillStyle = palette[mark.color ?? "text"];
+    context.globalAlpha = mark.alpha ?? 1;
+    if (mark.kind in draw) {
       context.beginPath();
       context.rect(to.left, to.top, to.across, to.down);
       context.clip();
     }
-    context.strokeStyle = context.fillStyle = inks[mark.ink];
-    context.globalAlpha = mark.alpha ?? 1;
-    draw[mark.kind](context, mark, to);
+    (draw[mark.kind] ?? write[mark.kind])(context, found, to, numbers, palette);
     context.restore();
   }
 }
+
+// --- the picture -----------------------------------------------------------------------------
 
 // The page is dark where its text is light; no front end has to tell us its theme.
 function themeOf(node) {
   const [red, green, blue] = getComputedStyle(node).color.match(/[\d.]+/g).map(Number);
   return 0.3 * red + 0.6 * green + 0.1 * blue > 128 ? "dark" : "light";
 }
-
-// --- the picture -----------------------------------------------------------------------------
 
 // A canvas of this size in CSS pixels, sharp on any screen, and empty.
 function cleared(canvas, width, height) {
@@ -155,43 +225,48 @@ function cleared(canvas, width, height) {
   return context;
 }
 
+async function imageOf(svg, palettes, theme) {
+  for (const [name, color] of Object.entries(palettes.light)) {
+    svg = svg.replaceAll(color, palettes[theme][name]);
+  }
+  const image = new Image();
+  image.src = `data:image/svg+xml,${encodeURIComponent(svg)}`;
+  await image.decode();
+  return image;
+}
+
 // Two canvases in a frame: below what stands still, above what moves.
 class Picture {
   constructor() {
     this.below = element("canvas");
     this.above = element("canvas");
     this.frame = element("div", { className: "picture" }, [this.below, this.above]);
-    this.sheet = new Image();
+    this.images = new Map();
   }
 
-  // Draw the sheet again where it, the theme, the width or the screen is another; say what it is.
-  async stand(backdrop) {
-    const theme = themeOf(this.frame);
-    const width = this.frame.clientWidth;
+  // Draw the backdrop again where it, the theme, the width or the screen is another.
+  async stand(backdrop, palettes) {
+    const [theme, width] = [themeOf(this.frame), this.frame.clientWidth];
     const state = [theme, width, window.devicePixelRatio].join();
     if (state === this.state && backdrop === this.backdrop) return;
-    const { picture, inks } = backdrop[theme];
-    if (this.sheet.src !== picture) {
-      const sheet = new Image();
-      sheet.src = picture;
-      await sheet.decode();
-      this.sheet = sheet;
+    const key = theme + backdrop.svg;
+    if (!this.images.has(key)) this.images.set(key, await imageOf(backdrop.svg, palettes, theme));
+    const image = this.images.get(key);
+    const [layout, palette] = [layOut(backdrop, width), palettes[theme]];
+    Object.assign(this, { state, backdrop, palette, width, layout });
+    this.frame.style.height = `${layout.height}px`;
+    for (const [name, color] of Object.entries(palette)) {
+      this.frame.parentElement.style.setProperty(`--color-${name}`, color);
     }
-    Object.assign(this, { state, backdrop, inks, width, layout: layOut(backdrop, width) });
-    this.frame.style.height = `${this.layout.height}px`;
-    for (const [ink, colour] of Object.entries(inks)) {
-      this.frame.parentElement.style.setProperty(`--ink-${ink}`, colour);
-    }
-    const context = cleared(this.below, width, this.layout.height);
-    const [wide, high] = [this.sheet.naturalWidth, this.sheet.naturalHeight];
-    for (const { from, to } of this.layout.parts) {
-      const cut = [from[0] * wide, from[1] * high, from[2] * wide, from[3] * high];
-      context.drawImage(this.sheet, ...cut, ...to);
+    const context = cleared(this.below, width, layout.height);
+    const [wide, high] = [image.naturalWidth, image.naturalHeight];
+    for (const { from, to } of layout.parts) {
+      context.drawImage(image, from[0] * wide, from[1] * high, from[2] * wide, from[3] * high, ...to);
     }
   }
 
-  move(marks) {
+  move(marks, numbers) {
     const context = cleared(this.above, this.width, this.layout.height);
-    drawMarks(context, marks, this.layout.maps, this.inks);
+    drawMarks(context, marks, numbers, this.layout.maps, this.palette);
   }
 }

@@ -1,39 +1,86 @@
 // Controls: native inputs with a label and a number box, one for each that Python lists; and a point
 // of the picture that can be dragged.
 
-// Every explorer loads this file anew, and two on one page must not share their labels.
+// Every explorer loads this file again, and two on one page must not share their labels.
 const ID = `muon-explorer-${Math.random().toString(36).slice(2)}`;
 let controlsMade = 0;
-const KEYS_ARE_OURS = "true"; // else JupyterLab takes the arrow keys of a focused slider
+const THUMB = 16; // pixels
+const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
 
-function shown(value) {
-  return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
-}
+const clamp = (value, [low, high]) => Math.min(Math.max(value, low), high);
+const shown = (value) => String(Number(value.toPrecision(6)));
 
+// A slider's place is its value, or the value's power of ten. The track shows the range `visible`:
+// all of it, or `span` around the value, more where it was pushed beyond an end.
 function slider(spec, id, change) {
-  const isLog = spec.scale === "log";
-  const [low, high] = isLog ? [Math.log10(spec.low), Math.log10(spec.high)] : [spec.low, spec.high];
-  const step = isLog ? 0.02 : spec.step;
-  const range = element("input", { type: "range", id, min: low, max: high, step });
+  const whole = spec.step === 1 && !spec.log;
+  const toPlace = spec.log ? Math.log10 : (value) => value;
+  const limits = [toPlace(spec.low), toPlace(spec.high)];
+  let visible = spec.span ? [0, 0] : limits;
+  let place = NaN;
+  const range = element("input", { type: "range", id, step: "any" });
   const box = element("input", { type: "number", min: spec.low, max: spec.high, step: "any" });
   box.setAttribute("aria-label", `${spec.label}, as a number`);
-  range.addEventListener("input", () => {
-    const value = isLog ? Number((10 ** range.valueAsNumber).toPrecision(4)) : range.valueAsNumber;
-    change(Math.min(Math.max(value, spec.low), spec.high));
-  });
+  range.title = "Shift + drag for a tenth of the pace; arrow and page keys step";
+
+  const move = (wanted, step) => {
+    const next = clamp(step ? step * Math.round(wanted / step) : wanted, limits);
+    visible = [Math.min(visible[0], next), Math.max(visible[1], next)];
+    const value = spec.log ? Number((10 ** next).toPrecision(4)) : Number(next.toPrecision(10));
+    change(clamp(value, [spec.low, spec.high]));
+  };
+  const show = (value) => {
+    place = toPlace(value);
+    if (place < visible[0] || place > visible[1]) {
+      visible = [clamp(place - spec.span / 2, limits), clamp(place + spec.span / 2, limits)];
+    }
+    Object.assign(range, { min: visible[0], max: visible[1], value: place });
+    range.setAttribute("aria-valuetext", shown(value));
+    box.value = shown(value);
+  };
+
+  makeSlidable(range, whole ? 1 : spec.step, () => [place, visible], move, whole);
+  range.addEventListener("input", () => move(range.valueAsNumber, spec.step));
   box.addEventListener("change", () => {
-    const typed = spec.step === 1 ? Math.round(box.valueAsNumber) : box.valueAsNumber;
-    change(Number.isFinite(typed) ? Math.min(Math.max(typed, spec.low), spec.high) : undefined);
+    const typed = whole ? Math.round(box.valueAsNumber) : box.valueAsNumber;
+    change(Number.isFinite(typed) ? clamp(typed, [spec.low, spec.high]) : undefined);
   });
   box.addEventListener("keydown", ({ key }) => { // JupyterLab keeps Enter from committing
     if (key === "Enter") box.dispatchEvent(new Event("change"));
   });
-  const show = (value) => {
-    range.value = isLog ? Math.log10(value) : value;
-    box.value = shown(value);
-    range.setAttribute("aria-valuetext", shown(value));
-  };
   return { parts: [range, box], show };
+}
+
+// Pointer and keys move a slider relative to where it is, a tenth as far with Shift.
+function makeSlidable(range, step, where, move, whole) {
+  const pace = (event) => (event.shiftKey && !whole ? 0.1 : 1);
+  let held = null;
+  range.addEventListener("pointerdown", (event) => {
+    event.preventDefault(); // the native drag has one pace
+    range.focus();
+    range.setPointerCapture(event.pointerId);
+    const [place, [low, high]] = where();
+    const perPixel = (high - low) / (range.clientWidth - THUMB);
+    const pressed = low + (event.offsetX - THUMB / 2) * perPixel;
+    const onThumb = Math.abs(pressed - place) < (THUMB / 2) * perPixel;
+    held = { perPixel, x: event.clientX, place: onThumb ? place : pressed };
+    if (!onThumb) move(pressed, step);
+  });
+  range.addEventListener("pointermove", (event) => {
+    if (!held) return;
+    held.place += pace(event) * held.perPixel * (event.clientX - held.x);
+    held.x = event.clientX;
+    move(held.place, pace(event) * step);
+  });
+  range.addEventListener("lostpointercapture", () => { held = null; });
+  range.addEventListener("keydown", (event) => {
+    const [place, visible] = where();
+    const ends = { Home: visible[0], End: visible[1] };
+    const next = ends[event.key] ?? place + KEYS[event.key] * step * pace(event);
+    if (Number.isNaN(next)) return;
+    event.preventDefault();
+    move(next);
+  });
 }
 
 function choice(spec, id, change) {
@@ -51,28 +98,28 @@ function toggle(spec, id, change) {
 
 const makeControl = { slider, choice, toggle };
 
-// Send what was set. Jupyter's server leaves Nagle's algorithm on: of its messages in answer, all but
-// the first wait for the browser's next packet, or 40 ms. An empty message is that packet.
-function save(model) {
-  model.save_changes();
-  const fedByKernel = model.get("scene") !== undefined;
-  for (const delay of fedByKernel ? [4, 20] : []) setTimeout(() => model.send({}), delay);
+function setAll(model, values) {
+  for (const [name, value] of Object.entries(values)) model.set(name, value);
 }
 
+// Add a control to the panel; return what makes it stop listening. `react(model, trait)` sets what
+// follows from a change before both are saved.
 function addControl(model, spec, react, panel) {
   const id = `${ID}-${(controlsMade += 1)}`;
   const control = makeControl[spec.kind](spec, id, (value) => {
     if (value !== undefined) {
       model.set(spec.trait, value);
       react(model, spec.trait);
-      save(model);
+      model.save_changes();
     }
     control.show(model.get(spec.trait));
   });
-  for (const part of control.parts) part.dataset.lmSuppressShortcuts = KEYS_ARE_OURS;
+  // Without this, JupyterLab takes the arrow keys of a focused slider.
+  for (const part of control.parts) part.dataset.lmSuppressShortcuts = "true";
   const name = element("label", { htmlFor: id, textContent: spec.label });
-  name.style.color = `var(--ink-${spec.ink})`;
-  const row = element("div", { className: `control ${spec.kind}` }, [name, ...control.parts]);
+  name.style.color = `var(--color-${spec.color})`;
+  const look = `control ${spec.span ? "wide " : ""}${spec.kind}`;
+  const row = element("div", { className: look }, [name, ...control.parts]);
   row.dataset.trait = spec.trait;
   panel.append(row);
   const show = () => control.show(model.get(spec.trait));
@@ -84,33 +131,33 @@ function addControl(model, spec, react, panel) {
 function resetButton(model) {
   const button = element("button", { type: "button", className: "reset", textContent: "Reset" });
   button.addEventListener("click", () => {
-    model.set(model.get("starting"));
-    save(model);
+    setAll(model, model.get("starting"));
+    model.save_changes();
   });
   return button;
 }
 
 // --- a point that can be dragged -------------------------------------------------------------
 
-// `drag` is {axes, label, position(model) -> [x, y], move(model, x, y)}.
+// `drag` is {axes, label, enabled(model), position(model) -> [x, y], move(model, x, y)}.
 function makeDraggable(canvas, model, drag, mapOf) {
   canvas.tabIndex = 0;
-  canvas.dataset.lmSuppressShortcuts = KEYS_ARE_OURS;
+  canvas.dataset.lmSuppressShortcuts = "true";
   canvas.setAttribute("role", "application");
   canvas.setAttribute("aria-label", drag.label);
-  const axes = () => model.get("backdrop").axes[drag.axes];
+  const axes = () => viewOf(model).backdrop.axes[drag.axes];
   const move = (x, y) => {
-    const keep = (value, [low, high]) => Math.min(Math.max(value, low), high);
-    drag.move(model, keep(x, axes().x), keep(y, axes().y));
-    save(model);
+    drag.move(model, clamp(x, axes().x), clamp(y, axes().y));
+    model.save_changes();
   };
   const shares = (event) => {
     const map = mapOf(drag.axes);
     return [(event.offsetX - map.left) / map.across, 1 - (event.offsetY - map.top) / map.down];
   };
+  const at = ([low, high], share) => low + (high - low) * share;
   const follow = (event) => {
     const [right, up] = shares(event);
-    move(fromPixel(axes(), "x", right), fromPixel(axes(), "y", up));
+    move(at(axes().x, right), at(axes().y, up));
   };
   const inside = (event) => shares(event).every((share) => share >= 0 && share <= 1);
   canvas.addEventListener("pointerdown", (event) => {
@@ -127,8 +174,8 @@ function makeDraggable(canvas, model, drag, mapOf) {
     if (!way || !drag.enabled(model)) return;
     event.preventDefault();
     event.stopPropagation();
-    const [x, y] = drag.position(model);
     const pace = ([low, high]) => (high - low) / 50;
+    const [x, y] = drag.position(model);
     move(x + way[0] * pace(axes().x), y + way[1] * pace(axes().y));
   });
 }

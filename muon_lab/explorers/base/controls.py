@@ -7,51 +7,50 @@ from traitlets import Bool, Float, Int, TraitError, Unicode
 
 
 class _Limited:
-    """What a slider of any kind shares: limits that its errors name, and its control's looks."""
+    """What sliders share: limits, named in their errors, and the look of their control."""
 
-    def limits(self, owner) -> tuple[float, float]:
-        """Return the lowest and highest value; an explorer's ``limits(trait)`` goes before."""
-        return owner.limits(self.name) or (self.low, self.high)
+    span: float | None = None
 
     def validate(self, owner, value):
         """Refuse what is not a finite number within the limits."""
-        low, high = self.limits(owner)
+        low, high = owner.limits(self.name) or (self.low, self.high)
         number = isinstance(value, Real) and not isinstance(value, bool)
         if not (number and math.isfinite(value) and low <= value <= high):
+            example = low if self.log else (low + high) // 2
             raise TraitError(
-                f"{self.name} must be a number from {low:g} to {high:g}; "
-                f"got {value!r}. For example {(low if self.log else (low + high) // 2):g}"
+                f"{self.name} must be a number from {low:g} to {high:g}; got {value!r}. "
+                f"For example {example:g}"
             )
         return super().validate(owner, self.kind(value))
 
-    def control(self, owner) -> dict:
+    def control(self, owner, view=None) -> dict:
         """Describe the control to the browser."""
-        low, high = self.limits(owner)
-        scale = "log" if self.log else "linear"
-        looks = {"label": self.label, "ink": self.ink, "scale": scale}
-        limits = {"low": low, "high": high, "step": self.step}
-        return {"kind": "slider", "trait": self.name, **looks, **limits}
+        low, high = owner.limits(self.name, view) or (self.low, self.high)
+        look = {"label": self.label, "color": self.color, "log": self.log, "span": self.span}
+        return {"kind": "slider", "low": low, "high": high, "step": self.step, **look}
 
 
 class Slider(_Limited, Float):
-    """A number from ``low`` to ``high``; ``log`` gives each factor of ten the same way to go.
+    """A number from ``low`` to ``high``; with ``log`` every factor of ten is equally long.
 
-    ``ink`` colours the label, as the line that the number belongs to.
+    ``step`` is that of an arrow key (in powers of ten with ``log``). With ``span`` the slider is as
+    wide as the picture and shows only so much of its range, which grows where it is pushed.
+    ``color`` is that of the line which the number belongs to.
     """
 
     kind = float
 
-    def __init__(self, value, *, low, high, step, label, log=False, ink="text"):
+    def __init__(self, value, *, low, high, label, step=0.01, log=False, span=None, color="text"):
         super().__init__(value)
-        self.low, self.high, self.step = low, high, step
-        self.label, self.log, self.ink = label, log, ink
+        self.low, self.high, self.step, self.span = low, high, step, span
+        self.label, self.log, self.color = label, log, color
         self.tag(sync=True)
 
 
 class Count(_Limited, Int):
     """A whole number from ``low`` to ``high``."""
 
-    log, step, ink = False, 1, "text"
+    log, step, color = False, 1, "text"
 
     def __init__(self, value, *, low, high, label):
         super().__init__(value)
@@ -59,16 +58,16 @@ class Count(_Limited, Int):
         self.tag(sync=True)
 
     def kind(self, value):
-        """Take NumPy's whole numbers for Python's; leave a fraction to be refused."""
+        """Accept NumPy's whole numbers; leave a fraction to be refused."""
         return int(value) if value == int(value) else value
 
 
 class Choice(Unicode):
     """One of the names that the explorer's ``options(trait)`` lists."""
 
-    def __init__(self, value, *, label, ink="text"):
+    def __init__(self, value, *, label, color="text"):
         super().__init__(value)
-        self.label, self.ink = label, ink
+        self.label, self.color = label, color
         self.tag(sync=True)
 
     def validate(self, owner, value):
@@ -78,10 +77,10 @@ class Choice(Unicode):
             raise TraitError(f"{self.name} must be one of {', '.join(options)}; got {value!r}")
         return value
 
-    def control(self, owner) -> dict:
+    def control(self, owner, view=None) -> dict:
         """Describe the control to the browser."""
-        looks = {"label": self.label, "ink": self.ink}
-        return {"kind": "choice", "trait": self.name, **looks, "options": owner.options(self.name)}
+        options = owner.options(self.name, view)
+        return {"kind": "choice", "label": self.label, "color": self.color, "options": options}
 
 
 class Toggle(Bool):
@@ -92,6 +91,6 @@ class Toggle(Bool):
         self.label = label
         self.tag(sync=True)
 
-    def control(self, owner) -> dict:
+    def control(self, owner, view=None) -> dict:
         """Describe the control to the browser."""
-        return {"kind": "toggle", "trait": self.name, "label": self.label, "ink": "text"}
+        return {"kind": "toggle", "label": self.label, "color": "text"}

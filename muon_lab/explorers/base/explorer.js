@@ -1,33 +1,39 @@
-// An explorer: controls above, the picture, sentences below. Its own file, which follows, ends in
-// `export default { render: explorer({...}) }`.
+// An explorer: controls above, the picture, sentences below. Its own file, which follows, has
+// `compute(traits)`, and ends in `export default { render: explorer({ compute, ... }) }`.
 
-// `scene(model)` returns {marks, readouts, idle}; without it the scene comes from Python. `watch`
-// names the traits that it reads; `react(model, trait)` sets what follows from a control's change
-// before both are saved; for `drag` see makeDraggable.
-function explorer({ scene, watch, react = () => {}, drag } = {}) {
-  const sceneOf = scene ?? ((model) => unpack(model.get("scene")));
-  const changes = [...(watch ?? ["scene"]), "backdrop"].map((name) => `change:${name}`);
+// The axes and controls of the present setting: both depend on one trait at most.
+function viewOf(model) {
+  return model.get("views")[String(model.get(model.get("view_by")) ?? "")];
+}
+
+// What marks and sentences name: the controls' values, and what is computed from them and `data`.
+function numbersOf(model, compute) {
+  const names = Object.keys(model.get("starting"));
+  const settings = Object.fromEntries(names.map((name) => [name, model.get(name)]));
+  return { ...settings, ...compute({ ...settings, data: model.get("data") }) };
+}
+
+// `react(model, trait)` sets what follows from a control's change; for `drag` see makeDraggable.
+function explorer({ compute, react = () => {}, drag }) {
   return ({ model, el }) => {
     const view = buildView(model, el, drag);
-    const emptyPanel = () => view.forget.splice(0).forEach((forget) => forget());
-    const fill = () => { emptyPanel(); fillPanel(view, model, react); };
     let pending = 0;
     const ask = () => {
-      pending ||= requestAnimationFrame(() => { pending = 0; redraw(view, model, sceneOf); });
+      pending ||= requestAnimationFrame(() => { pending = 0; redraw(view, model, compute, react); });
     };
     const sized = new ResizeObserver(ask);
     sized.observe(view.picture.frame);
     const themed = new MutationObserver(ask);
     themed.observe(document.body, { attributes: true });
-    const heard = [...changes.map((name) => [name, ask]), ["change:controls", fill]];
-    for (const [event, answer] of heard) model.on(event, answer);
-    fill();
+    const heard = [...Object.keys(model.get("starting")), "data", "views"];
+    for (const name of heard) model.on(`change:${name}`, ask);
+    fillPanel(view, model, react);
     return () => {
       cancelAnimationFrame(pending);
       sized.disconnect();
       themed.disconnect();
-      for (const [event, answer] of heard) model.off(event, answer);
-      emptyPanel();
+      for (const name of heard) model.off(`change:${name}`, ask);
+      view.forget.forEach((forget) => forget());
     };
   };
 }
@@ -45,21 +51,27 @@ function buildView(model, el, drag) {
   return { root, panel, picture, output, drawn: 0, forget: [] };
 }
 
-function fillPanel({ panel, forget }, model, react) {
+function fillPanel(view, model, react) {
+  const { panel, forget } = view;
+  const { controls } = viewOf(model);
+  if (controls === view.controls) return;
+  view.controls = controls;
   const focused = panel.querySelector(":focus")?.closest(".control")?.dataset.trait;
+  forget.splice(0).forEach((each) => each());
   panel.replaceChildren();
-  forget.push(...model.get("controls").map((spec) => addControl(model, spec, react, panel)));
+  forget.push(...controls.map((spec) => addControl(model, spec, react, panel)));
   panel.append(resetButton(model));
   if (focused) panel.querySelector(`[data-trait="${focused}"] :is(input, select)`)?.focus();
 }
 
-async function redraw(view, model, sceneOf) {
-  await view.picture.stand(model.get("backdrop"));
+async function redraw(view, model, compute, react) {
+  fillPanel(view, model, react);
+  await view.picture.stand(viewOf(model).backdrop, model.get("palettes"));
   const began = performance.now();
-  const { marks, readouts, idle } = sceneOf(model);
-  view.picture.move(marks);
-  showIdle(view.panel, idle ?? []);
-  showReadouts(view.output, readouts);
+  const numbers = numbersOf(model, compute);
+  view.picture.move(model.get("marks"), numbers);
+  showIdle(view.panel, numbers.idle ?? []);
+  showReadouts(view.output, model.get("sentences"), numbers);
   view.root.dataset.work = performance.now() - began; // milliseconds for this picture, and
   view.root.dataset.drawn = view.drawn += 1; // how many there were
 }
@@ -72,14 +84,15 @@ function showIdle(panel, idle) {
   }
 }
 
-function showReadouts(output, readouts) {
-  for (const [name, sentence] of Object.entries(readouts)) {
+function showReadouts(output, sentences, numbers) {
+  for (const [name, template] of Object.entries(sentences)) {
     let line = output.querySelector(`[data-readout="${name}"]`);
     if (!line) {
       line = element("p");
       line.dataset.readout = name;
       output.append(line);
     }
+    const sentence = say(template, numbers);
     if (line.textContent !== sentence) line.textContent = sentence;
   }
 }

@@ -2,90 +2,109 @@
 
 import base64
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import anywidget
-from matplotlib.figure import Figure
-from traitlets import Dict, List, TraitError, Unicode
+from traitlets import Dict, List, Unicode
 
-from muon_lab.explorers.base.controls import Choice, Count, Slider, Toggle
-from muon_lab.explorers.base.marks import backdrop, pack, picture
+from muon_lab.explorers.base.backdrop import backdrop, still_picture
+from muon_lab.explorers.base.marks import draw_marks
+from muon_lab.explorers.base.sentences import say
+from muon_lab.plots import PALETTES
 
-HERE = Path(__file__).parent
-SHARED = ("canvas.js", "controls.js", "explorer.js")
+BASE = Path(__file__).parent
+SHARED_SCRIPTS = ("canvas.js", "controls.js", "explorer.js")
+View = str | bool | None
 
 
 def script(name: str) -> str:
-    """Join the shared JavaScript and one explorer's own into the one module that a widget has."""
-    return "\n".join(
-        [
-            *((HERE / part).read_text("utf-8") for part in SHARED),
-            (HERE.parent / name).read_text("utf-8"),
-        ]
-    )
-
-
-class Scene(NamedTuple):
-    """What an explorer shows at one setting.
-
-    Marks to draw, sentences by name, the numbers, and the controls that have no effect here.
-    """
-
-    marks: list[dict]
-    readouts: dict[str, str]
-    result: dict
-    idle: tuple[str, ...] = ()
+    """Join the shared JavaScript and an explorer's own file into one module, as a widget needs."""
+    files = [*(BASE / shared for shared in SHARED_SCRIPTS), BASE.parent / name]
+    return "\n".join(file.read_text("utf-8") for file in files)
 
 
 class Explorer(anywidget.AnyWidget):
-    """The part that all explorers share; the package's docstring tells how to write one."""
+    """The part that all explorers share; the package's docstring says how to write one."""
 
-    _css = (HERE / "explorer.css").read_text("utf-8")
+    _css = (BASE / "explorer.css").read_text("utf-8")
 
     moving: ClassVar[tuple[str, ...]] = ()  # the traits with a control, in the order shown
-    redraws: ClassVar[tuple[str, ...]] = ()  # those that change what stands still
     size: ClassVar[tuple[float, float]] = (7.6, 3.4)  # of the picture, in inches of 100 pixels
-    same_axes: ClassVar[bool] = False  # True where draw_axes reads nothing but ``redraws``
-    _drawn: ClassVar[dict[tuple, dict]] = {}
+    _cached_views: ClassVar[dict[tuple, dict]] = {}
 
     title = Unicode().tag(sync=True)
-    controls = List().tag(sync=True)
+    marks = List().tag(sync=True)
+    sentences = Dict().tag(sync=True)
+    data = Dict().tag(sync=True)  # further numbers that compute reads, as plain lists
+    view_by = Unicode().tag(sync=True)  # the trait on which axes and limits depend, if any
+    views = Dict().tag(sync=True)  # for each of its values: a backdrop and the controls
+    palettes = Dict(PALETTES).tag(sync=True)
     starting = Dict().tag(sync=True)
-    backdrop = Dict().tag(sync=True)
-    scene = Dict().tag(sync=True, to_json=lambda value, _: pack(value))
-    result = Dict()
 
     def __init__(self, **values):
         known = self.trait_names()
         for name in values:
             if name not in known:
                 raise TypeError(f"{type(self).__name__} has no {name!r}; it has {self.moving}")
+        self._numbers = None
         super().__init__(**values)
-        self.controls = self.all_controls()
-        self.starting = {name: getattr(self, name) for name in self.moving}
-        self._stand_still()
-        self._recompute()
-        self.observe(self._moved, names=list(self.moving))
+        self.starting = self.settings()
+        self.supply()
+        self._build_views()
+        self.observe(self._moved, names=[*self.moving, "data"])
 
-    def all_controls(self) -> list[dict]:
-        """Describe each control: its kind, trait, label and limits."""
-        return [self.traits()[name].control(self) for name in self.moving]
+    def settings(self) -> dict:
+        """Return the values of all controls by name."""
+        return {name: getattr(self, name) for name in self.moving}
 
-    def draw_axes(self, figure: Figure, palette: dict[str, str]) -> list:
-        """Draw what stands still into ``figure``; return its axes in the order marks count."""
+    def compute(self, **settings) -> dict:
+        """Compute the numbers and arrays that marks and sentences name, as the script does."""
         raise NotImplementedError
 
-    def compute(self) -> Scene:
-        """Compute the scene of the present values."""
+    def draw_axes(self, figure, palette, view: View) -> list:
+        """Draw what stands still in a view; return the axes in the order in which marks count."""
         raise NotImplementedError
 
-    def options(self, name: str) -> list[str]:
-        """List the names that the choice ``name`` may take."""
+    def options(self, name: str, view: View = None) -> list[str]:
+        """List the values that the choice ``name`` may take, in the present view by default."""
         raise NotImplementedError
 
-    def limits(self, name: str) -> tuple[float, float] | None:
-        """Give the limits of a slider where they hang on other values; None keeps its own."""
+    def limits(self, name: str, view: View = None) -> tuple[float, float] | None:
+        """Return the limits of a slider where they depend on the view; None keeps its own."""
         return None
+
+    def controls_of(self, view: View) -> list[str]:
+        """List the traits that have a control in this view, in the order shown."""
+        return list(self.moving)
+
+    def supply(self, everything: bool = False) -> None:
+        """Put into ``data`` what the present settings, or all of them, need besides."""
+
+    def views_are_shared(self, view: View) -> bool:
+        """Tell whether this view looks the same in every explorer of this class."""
+        return True
+
+    @property
+    def numbers(self) -> dict:
+        """The settings and all that `compute` makes of them."""
+        if self._numbers is None:
+            settings = self.settings()
+            self._numbers = {**settings, **self.compute(**settings)}
+        return self._numbers
+
+    @property
+    def result(self) -> dict:
+        """The numbers of the present settings."""
+        return self.numbers
+
+    @property
+    def readouts(self) -> dict[str, str]:
+        """The sentences below the picture, by name."""
+        return {name: say(template, self.numbers) for name, template in self.sentences.items()}
+
+    def view(self) -> View:
+        """Return the value of ``view_by``'s trait."""
+        return getattr(self, self.view_by) if self.view_by else None
 
     def reset(self) -> None:
         """Put every control back to where it started."""
@@ -95,27 +114,46 @@ class Explorer(anywidget.AnyWidget):
 
     def picture(self) -> bytes:
         """Draw the present state with matplotlib, sentences below it, as a PNG."""
-        scene = self.compute()
-        caption = "\n".join(scene.readouts.values())
-        parts = {"marks": scene.marks, "caption": caption, "sharpness": 1.5}
-        return picture(self.draw_axes, self.size, **parts)[0]
 
-    def _moved(self, change) -> None:
-        if change.name in self.redraws:
-            self._stand_still()
-        self._recompute()
+        def draw(axes, palette):
+            draw_marks(axes, self.marks, self.numbers, palette)
 
-    def _stand_still(self) -> None:
-        key = (type(self).__name__, *(getattr(self, name) for name in self.redraws))
-        drawn = (self.same_axes and self._drawn.get(key)) or backdrop(self.draw_axes, self.size)
-        if self.same_axes:
-            self._drawn[key] = drawn
-        self.backdrop = drawn
+        caption = [sentence for sentence in self.readouts.values() if sentence]
+        return still_picture(self._axes_of(self.view()), self.size, draw, caption)
 
-    def _recompute(self) -> None:
-        scene = self.compute()
-        self.result = scene.result
-        self.scene = {"marks": scene.marks, "readouts": scene.readouts, "idle": scene.idle}
+    def state(self) -> dict:
+        """Return the traits as JSON, with which ``_esm`` runs in a page without Python.
+
+        The script's ``render({model, el})`` asks of its model only ``get(name)``,
+        ``set(name, value)``, ``on`` and ``off`` of "change:name", and ``save_changes()``.
+        """
+        self.supply(everything=True)
+        widget = ("comm", "keys", "layout", "tabbable", "tooltip")
+        return self.get_state([key for key in self.keys if key[0] != "_" and key not in widget])
+
+    def _moved(self, _) -> None:
+        self._numbers = None
+        self.supply()
+
+    def _axes_of(self, view: View):
+        return lambda figure, palette: self.draw_axes(figure, palette, view)
+
+    def _build_views(self) -> None:
+        trait = self.traits().get(self.view_by)
+        found = getattr(trait, "label", None) and (
+            self.options(self.view_by) if isinstance(trait, Unicode) else [False, True]
+        )
+        self.views = {_key(view): self._build_view(view) for view in found or [None]}
+
+    def _build_view(self, view: View) -> dict:
+        key = (type(self).__name__, view)
+        drawn = self._cached_views.get(key) if self.views_are_shared(view) else None
+        drawn = drawn or backdrop(self._axes_of(view), self.size)
+        if self.views_are_shared(view):
+            self._cached_views[key] = drawn
+        traits, names = self.traits(), self.controls_of(view)
+        controls = [{"trait": name, **traits[name].control(self, view)} for name in names]
+        return {"backdrop": drawn, "controls": controls}
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         live, _ = super()._repr_mimebundle_(**kwargs) or ({}, {})
@@ -125,8 +163,13 @@ class Explorer(anywidget.AnyWidget):
         }
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.moving)
+        values = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
         return f"{type(self).__name__}({values})"
 
 
-__all__ = ["Choice", "Count", "Explorer", "Scene", "Slider", "Toggle", "TraitError", "script"]
+def _key(view: View) -> str:
+    """Return a view's key, as JavaScript writes the value."""
+    return str(view).lower() if isinstance(view, bool) else view or ""
+
+
+__all__ = ["Explorer", "script"]

@@ -1,6 +1,7 @@
-"""Matrices whose singular values the polynomial explorer starts from."""
+"""Matrices whose singular values the explorers start from."""
 
 import functools
+import itertools
 
 import numpy as np
 
@@ -69,27 +70,25 @@ def nearly_low_rank() -> np.ndarray:
 def momentum(steps: int = 20) -> np.ndarray:
     """Return Muon's momentum (256, 64) for one matrix of a small transformer, after real steps.
 
-    The transformer reads what the course trains on; a second or two, once a session.
+    The transformer reads the text that the course trains on; it takes a few seconds, once.
     """
-    import torch  # a page that shows no momentum needs no torch
+    import torch  # here, since most explorers need no torch
 
     from muon_lab.model.gpt import GPT, GPTConfig
     from muon_lab.muon import Muon
     from muon_lab.split import split_parameters
+    from muon_lab.training import loop
     from muon_lab.training.data import batches, load_corpus
 
-    text = load_corpus().train
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = GPT(GPTConfig(layers=2, width=64, heads=4, context=64))
     optimizer = Muon(split_parameters(model), lr=1e-2, adjust_lr_fn="match_rms_adamw")
-    stream = batches(text, batch=8, context=64, seed=0)
-    for _, (inputs, targets) in zip(range(steps), stream, strict=False):
-        optimizer.zero_grad()
-        model(inputs, targets)[1].backward()
-        optimizer.step()
+    stream = batches(load_corpus().train, batch=8, context=64, seed=0)
+    for _ in loop.steps(model, optimizer, itertools.islice(stream, steps)):
+        pass
     weight = model.blocks[-1].mlp.up.weight
     return optimizer.state[weight]["momentum_buffer"].numpy().astype(float)
 
 
-SPECTRA = {"gaussian": gaussian, "nearly low-rank": nearly_low_rank, "momentum": momentum}
+MATRICES = {"gaussian": gaussian, "nearly low-rank": nearly_low_rank, "momentum": momentum}
