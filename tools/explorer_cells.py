@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -42,18 +43,17 @@ def needed_cells(notebook: NotebookNode) -> dict[int, str]:
     return dict(sorted(kept.items()))
 
 
-def run_explorers(path: Path) -> dict[int, object]:
-    """Run only the cells that explorers need; return the explorers by their cells' positions.
+def run_explorers(path: Path) -> Iterator[tuple[int, object]]:
+    """Run only the cells that explorers need; yield (position, explorer) as each is shown.
 
     The cells run in this process, in the notebook's folder; what they print is dropped.
     """
-    found, variables = {}, {"__name__": "__main__"}
-    with contextlib.chdir(path.parent), contextlib.redirect_stdout(io.StringIO()):
-        for position, source in needed_cells(nbformat.read(path, as_version=4)).items():
-            tree = ast.parse(source)
-            last = tree.body.pop() if shows_explorer(source) else None
-            exec(compile(tree, f"{path.name}, cell {position}", "exec"), variables)
-            if last:
-                expression = compile(ast.Expression(last.value), path.name, "eval")
-                found[position] = eval(expression, variables)
-    return found
+    variables = {"__name__": "__main__"}
+    for position, source in needed_cells(nbformat.read(path, as_version=4)).items():
+        tree = ast.parse(source)
+        last = ast.Expression(tree.body.pop().value) if shows_explorer(source) else None
+        with contextlib.chdir(path.parent), contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(tree, path.name, "exec"), variables)
+            explorer = last and eval(compile(last, path.name, "eval"), variables)
+        if last:
+            yield position, explorer
