@@ -32,7 +32,8 @@ test: lint  ## run everything: lint, unit tests, doctests, every notebook twice,
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=180 $(ARGS)
 
 check: lint  ## run lint, the unit tests and doctests, for while you work
-	@$(RUN) -m pytest -m "not notebook" --ignore=tests/notebooks/test_browser.py $(ARGS)
+	@$(RUN) -m pytest -m "not notebook" --ignore=tests/notebooks/test_browser.py \
+		--ignore=tests/tools/test_site.py $(ARGS)
 
 lint: .venv/has-test
 	$(CHECK_PYTHON)
@@ -48,6 +49,7 @@ store: .venv/has-test  ## run NOTEBOOK=notebooks/... from top to bottom and stor
 	@$(RUN) tools/store_notebook.py $(NOTEBOOK)
 
 site: .venv/has-site  ## build the course as static pages in build/site
+	$(CHECK_PYTHON)
 	@$(RUN) tools/build_site.py $(ARGS)
 
 clean:  ## delete the environment and the caches; recorded runs and my_course stay
