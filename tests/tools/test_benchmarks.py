@@ -1,35 +1,15 @@
 """Benchmarks take turns, time what they say, and draw it; how fast it is no unit test can hold."""
 
-import time
-
 import benchmarks
 import pytest
 import torch
-from benchmarks import Case, Timing, cases, interleave, main, measure, plain_loop
+from benchmarks import Case, Timing, cases, main, measure, plain_loop
 
 from muon_lab.model.gpt import GPTConfig
 from muon_lab.muon import Muon
 from tests.assertions import assert_close
 
 SMALL = Case("small", GPTConfig(layers=1, width=32, heads=2, context=8), batch=1, tokens=8)
-
-
-def test_contenders_take_turns_and_the_first_round_does_not_count():
-    order = []
-    contenders = {name: lambda name=name: order.append(name) for name in "abc"}
-    seconds = interleave(contenders, seconds=0.0)
-    assert order == list("abc") * 4
-    assert {name: len(taken) for name, taken in seconds.items()} == dict.fromkeys("abc", 3)
-
-
-def test_a_turn_is_timed_by_itself():
-    seconds = interleave({"sleeps": lambda: time.sleep(0.02), "is at once": int}, seconds=0.0)
-    assert min(seconds["sleeps"]) >= 0.02
-    assert min(seconds["is at once"]) < 0.02
-
-
-def test_more_rounds_are_made_while_there_is_time():
-    assert len(interleave({"a": lambda: time.sleep(0.005)}, seconds=0.2)["a"]) > 3
 
 
 def test_a_measurement_has_all_contenders_and_the_same_rounds():
