@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -58,17 +58,7 @@ def reserve_checkpoint(path: str | Path | None, resume: bool) -> Iterator[None]:
     target = check_writable(path)
     lock = target.with_name(target.name + ".lock")
     with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released if the process is killed
-            if not os.fstat(file.fileno()).st_nlink:  # its last owner has just removed it
-                raise BlockingIOError
-        except BlockingIOError:
-            raise ValueError(
-                f"checkpoint {target.name} is in use by another run: wait until that ends, or "
-                "choose another --checkpoint"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
+        _lock(file, target.name)
         for part in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
             part.unlink()  # of a run that was killed while it saved
         try:
@@ -80,6 +70,22 @@ def reserve_checkpoint(path: str | Path | None, resume: bool) -> Iterator[None]:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def _lock(file: TextIO, name: str) -> None:
+    try:
+        fcntl.flock(
+            file, fcntl.LOCK_EX | fcntl.LOCK_NB
+        )  # released when the process ends, killed too
+        if not os.fstat(file.fileno()).st_nlink:  # its last owner has just removed it
+            raise BlockingIOError
+    except BlockingIOError:
+        raise ValueError(
+            f"checkpoint {name} is in use by another run: wait until that ends, or choose another "
+            "--checkpoint"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
 
 
 def load_checkpoint_(training: Training, path: str | Path) -> None:

@@ -21,9 +21,8 @@ OptimizerName = Literal["adamw", "muon", "muonclip"]
 ScheduleName = Literal["linear", "cosine", "constant", "wsd"]
 Precision = Literal["float32", "bfloat16"]
 
-# bfloat16 belongs to the GPUs: on a CPU with bfloat16 of its own it saves an eighth of the forward
-# and backward at "cpu" and three tenths at "cpu-long", on one without it takes longer; and runs
-# from all machines are to be comparable.
+# bfloat16 is for GPUs: a CPU that has it saves an eighth of the forward and backward at "cpu" and
+# three tenths at "cpu-long", one without it loses; and runs of all machines are to be comparable.
 _SIZES = (
     "layers", "width", "heads", "context", "batch", "steps", "valid_every", "valid_windows",
     "precision", "sample",
@@ -70,7 +69,6 @@ RANGES = {  # by field, or by type for all other fields
 }
 
 
-# fmt: off
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Say everything that decides a run; what is None is filled in by the preset.
@@ -85,6 +83,7 @@ class TrainConfig:
     0.01
     """
 
+    # fmt: off
     # Each annotation ends with the option's help on the command line.
     preset: Annotated[PresetName, "sizes and steps: tiny (seconds), cpu (a minute on 2 cores), "
                       "cpu-long (ten), gpu (32 million parameters), gpu-124m (GPT-2 small)"] = "cpu"
@@ -181,11 +180,7 @@ class TrainConfig:
 
 
 def _field_type(each: Field) -> tuple[type, tuple[str, ...], bool]:
-    """Return the type of a field's values, its choices if it has any, and whether it may be None.
-
-    >>> [_field_type(each) for each in fields(TrainConfig) if each.name in ("precision", "lr")]
-    [(<class 'float'>, (), True), (<class 'str'>, ('float32', 'bfloat16'), True)]
-    """
+    """Return the type of a field's values, its choices if any, and whether it may be None."""
     annotated = each.type.__origin__
     optional = NoneType in get_args(annotated)
     kind = get_args(annotated)[0] if optional else annotated

@@ -63,7 +63,7 @@ def test_a_compiled_model_shares_its_weights(backend):
     assert torch.equal(fast(torch.ones(1, 3)), model(torch.ones(1, 3)))
 
 
-def test_a_machine_without_a_compiler_is_told_what_to_install(quietly, monkeypatch):
+def test_a_machine_without_a_compiler_learns_what_to_install(quietly, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert not has_compiler("cpu")
     with pytest.raises(ValueError, match=r"needs a C\+\+ compiler.*install g\+\+.*leave compile"):
