@@ -32,8 +32,7 @@ test: lint  ## run everything: lint, unit tests, doctests, every notebook twice,
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=180 $(ARGS)
 
 check: lint  ## run lint, the unit tests and doctests, for while you work
-	@$(RUN) -m pytest -m "not notebook" --ignore=tests/notebooks/test_browser.py \
-		--ignore=tests/tools/test_site.py $(ARGS)
+	@$(RUN) -m pytest -m "not notebook and not browser" $(ARGS)
 
 lint: .venv/has-test
 	$(CHECK_PYTHON)

@@ -41,7 +41,7 @@ now = [{name: getattr(each, name) for name in each.moving} for each in made]
 print(json.dumps([now, [each.starting for each in made]]))
 """
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.browser]
 
 
 # --- which cells show an explorer, and what they need ----------------------------------------

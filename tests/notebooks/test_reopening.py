@@ -22,7 +22,7 @@ from muon_lab.my_course import WIDGET_VIEW, copy_of
 
 CELLS = ["from muon_lab.explorers import PolynomialExplorer", "PolynomialExplorer()"]
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.browser]
 
 
 @pytest.fixture(scope="module")

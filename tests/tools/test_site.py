@@ -20,7 +20,7 @@ from playwright.sync_api import expect
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 PAGES = ["index", *(f"notebooks/{path.stem}" for path in NOTEBOOKS)]
 PICTURE = new_output("display_data", {"image/png": "stored"})
-pytestmark = pytest.mark.filterwarnings("ignore:'myst_parser")
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore:'myst_parser")]
 PHONE = {"viewport": {"width": 400, "height": 800}}
 DARK = {"color_scheme": "dark"}
 
