@@ -1,6 +1,7 @@
-"""Say what is wrong with a stored notebook, without running it.
+"""Find what is wrong with a stored notebook, without running it.
 
-Each rule is a generator that takes a notebook and yields one sentence a fault; `faults` asks all.
+Each rule is a generator that takes a notebook and yields one sentence per fault; `faults` applies
+all of them.
 """
 
 import ast
@@ -27,8 +28,8 @@ PACKAGES = {
     "torch",
     "tqdm",
 }
-# They swallow exceptions: a broken explorer would pass every run of its notebook.
-SWALLOWERS = {"interact", "interact_manual", "interactive", "interactive_output"}
+# These swallow exceptions, so that a broken explorer would pass every run of its notebook.
+SWALLOW_EXCEPTIONS = {"interact", "interact_manual", "interactive", "interactive_output"}
 MACHINE_PATH = re.compile(
     r"(?<![\w.:/])/(?:home|root|Users|tmp|work|opt|usr|var|mnt|private)/|[A-Z]:\\Users"
 )
@@ -43,7 +44,7 @@ def code_cells(notebook: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
 
 
 def syntax_tree(cell: NotebookNode) -> ast.Module | None:
-    """Parse a cell with its magics turned into calls; return None where it is not Python."""
+    """Parse a cell with its magics turned into calls; return None if it is not Python."""
     try:
         return ast.parse(TransformerManager().transform_cell(cell.source))
     except SyntaxError:
@@ -58,7 +59,7 @@ def nodes(notebook: NotebookNode) -> Iterator[tuple[int, ast.AST]]:
 
 
 def stored_text(output: NotebookNode) -> str:
-    """Return what an output says in words: a stream's text, or a result's text and HTML."""
+    """Return an output's text: a stream's, or a result's as plain text and as HTML."""
     parts = [output.get("text", "")]
     parts += [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
     return "\n".join("".join(part) for part in parts)
@@ -72,7 +73,7 @@ def python_faults(notebook):
 
 
 def magic_faults(notebook):
-    """Shell commands, and magics other than those allowed: nbval passes an unknown one."""
+    """Shell commands, and magics that are not allowed: nbval passes a cell with an unknown one."""
     for position, node in nodes(notebook):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
@@ -104,9 +105,9 @@ def environment_faults(notebook):
     for position, node in nodes(notebook):
         text = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Name) else ""
         if text in {"sys.path", "os.chdir"}:
-            yield f"cell {position} touches {text}"
+            yield f"cell {position} uses {text}"
         names = [alias.name for alias in getattr(node, "names", []) if hasattr(alias, "name")]
-        for word in {text.split(".")[-1], *names} & SWALLOWERS:
+        for word in {text.split(".")[-1], *names} & SWALLOW_EXCEPTIONS:
             yield f"cell {position} uses {word}, which swallows exceptions"
 
 
@@ -121,14 +122,14 @@ def length_faults(notebook):
 
 
 def count_faults(notebook):
-    """Execution counts other than 1, 2, 3, ... in order: not one clean run from top to bottom."""
-    for wanted, (position, cell) in enumerate(code_cells(notebook), start=1):
-        if cell.execution_count != wanted:
-            yield f"cell {position} has execution count {cell.execution_count}, not {wanted}"
+    """Execution counts other than 1, 2, 3, ...: not one clean run from top to bottom."""
+    for expected, (position, cell) in enumerate(code_cells(notebook), start=1):
+        if cell.execution_count != expected:
+            yield f"cell {position} has execution count {cell.execution_count}, not {expected}"
 
 
 def output_faults(notebook):
-    """Errors stored as outputs or printed by a thread, and outputs that are not there."""
+    """Errors stored as outputs or printed by a thread, and missing outputs."""
     for position, cell in code_cells(notebook):
         for output in cell.outputs:
             if output.output_type == "error":
@@ -140,7 +141,7 @@ def output_faults(notebook):
 
 
 def shows_something(cell: NotebookNode) -> bool:
-    """Tell whether a cell surely shows something: prints, ends in a name, or is to be compared."""
+    """Return whether a cell must have an output: it prints, ends in a name, or is compared."""
     statements = (syntax_tree(cell) or ast.Module([], [])).body
     expressions = [node.value for node in statements if isinstance(node, ast.Expr)]
     prints = any(
@@ -156,7 +157,7 @@ def shows_something(cell: NotebookNode) -> bool:
 
 
 def widget_faults(notebook):
-    """Stored widget views: with no kernel behind them JupyterLab shows an error in their place."""
+    """Stored widget views: without a kernel JupyterLab shows an error in their place."""
     if "widgets" in notebook.metadata:
         yield "the notebook's metadata hold widget state"
     for position, cell in code_cells(notebook):
@@ -174,7 +175,7 @@ def path_faults(notebook):
 
 
 def marker_faults(notebook):
-    """Marks for nbval other than the tag that asks for a comparison: others switch tests off."""
+    """Instructions for nbval other than the tag that compares outputs: they switch tests off."""
     for position, cell in code_cells(notebook):
         if NBVAL_COMMENT.search(cell.source):
             yield f"cell {position} holds an nbval comment; `make store` turns it into a tag"

@@ -1,6 +1,6 @@
-"""Every notebook is as the course keeps it, and runs with its exercises solved.
+"""Every notebook keeps the course's rules, and runs with its exercises solved.
 
-That every cell runs as it stands, and shows what is stored, is nbval's part of `make test`.
+In `make test` nbval also runs every cell as it is and compares what it shows.
 """
 
 import ast
@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from nbconvert import ScriptExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from notebook_rules import CHECK_OUTPUT, WIDGET_VIEW, code_cells, faults
 from PIL import Image
@@ -35,7 +36,7 @@ def exercises_of(path):
 
 
 def checked(source):
-    """Return the exercise that a cell hands an answer to, as "e04.q1"; None where it does not."""
+    """Return the exercise that a cell checks, such as "e04.q1", or None."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr == "check":
             return ast.unparse(node.value)
@@ -43,14 +44,14 @@ def checked(source):
 
 
 def replies(notebook):
-    """Return what each cell that calls a check replied, in order."""
+    """Return the reply stored in each cell that checks an answer, in order."""
     cells = [cell for _, cell in code_cells(notebook) if checked(cell.source)]
     last = [cell.outputs[-1] if cell.outputs else {} for cell in cells]
     return [output.get("data", {}).get("text/plain", "nothing") for output in last]
 
 
 def wrong_replies(notebook):
-    """Return every reply of a check that is not "correct"."""
+    """Return every stored reply that is not "correct"."""
     return [reply for reply in replies(notebook) if not reply.startswith("✓ correct")]
 
 
@@ -65,14 +66,14 @@ def test_a_notebook_is_as_the_store_tool_leaves_it(path):
 
 
 @each_notebook
-def test_a_notebook_asks_each_of_its_exercises_once(path):
+def test_a_notebook_checks_each_of_its_exercises_once(path):
     sources = [cell.source for _, cell in code_cells(read(path))]
     asked = [checked(source) for source in sources if checked(source)]
     assert sorted(asked) == sorted(exercise.name for exercise in exercises_of(path).values())
 
 
 @each_notebook
-def test_each_exercise_is_asked_in_words_before_its_cell(path):
+def test_each_exercise_is_announced_before_its_cell(path):
     number, pairs = None, []
     for cell in read(path).cells:
         if cell.cell_type == "markdown":
@@ -83,13 +84,13 @@ def test_each_exercise_is_asked_in_words_before_its_cell(path):
 
 
 @each_notebook
-def test_an_untouched_exercise_stands_as_not_attempted(path):
+def test_an_untouched_exercise_is_not_attempted(path):
     stored = replies(read(path))
     assert [reply for reply in stored if not reply.startswith("○ not attempted")] == []
 
 
 @each_notebook
-def test_each_link_to_a_file_leads_to_one(path):
+def test_each_link_leads_to_a_file(path):
     text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
     links = re.findall(r"\]\((?!https?://|#)([^)\s]+)\)", text)
     assert links and [link for link in links if not (path.parent / link).exists()] == []
@@ -107,11 +108,11 @@ def test_a_notebook_runs_with_its_exercises_solved(path):
     assert wrong_replies(ran) == []
 
 
-# The tests above could pass by seeing nothing, so each fault is made once and must be seen.
+# The tests above could pass by finding nothing, so each fault is made once and must be found.
 
 
 def stored(*sources, outputs=(), **metadata):
-    """Make a notebook of code cells that ran in order; the last has these outputs."""
+    """Make a notebook of code cells that ran in order; the last one has the outputs."""
     cells = [new_code_cell(text, execution_count=i) for i, text in enumerate(sources, start=1)]
     cells[-1].outputs = list(outputs)
     return new_notebook(cells=[new_markdown_cell("# Why?"), *cells], metadata=metadata)
@@ -141,17 +142,20 @@ VIEW = new_output("display_data", data={WIDGET_VIEW: {"model_id": "1"}, "text/pl
 BAD = {
     "no Python": (stored("for"), "is not Python"),
     "unknown magic": (stored("%nosuchmagic 3"), "magic %nosuchmagic"),
-    "moving magic": (stored("%cd .."), "magic %cd"),
+    "magic that changes the folder": (stored("%cd .."), "magic %cd"),
     "cell magic": (stored("%%bash\nls"), "magic %bash"),
     "help": (stored("print?"), "magic %pinfo"),
     "pip": (stored("!pip install muon"), "shell command: pip install muon"),
     "pip as a magic": (stored("%pip install muon"), "magic %pip"),
     "captured shell": (stored("files = !ls"), "shell command: ls"),
-    "foreign import": (stored("import pandas"), "imports 'pandas'"),
-    "foreign import inside": (stored("def f():\n    from scipy.linalg import svd"), "'scipy'"),
+    "undeclared import": (stored("import pandas"), "imports 'pandas'"),
+    "undeclared import in a function": (
+        stored("def f():\n    from scipy.linalg import svd"),
+        "'scipy'",
+    ),
     "relative import": (stored("from . import x"), "imports ''"),
-    "sys.path": (stored("import sys\nsys.path.append('..')"), "touches sys.path"),
-    "chdir": (stored("import os\nos.chdir('..')"), "touches os.chdir"),
+    "sys.path": (stored("import sys\nsys.path.append('..')"), "uses sys.path"),
+    "chdir": (stored("import os\nos.chdir('..')"), "uses os.chdir"),
     "interact": (stored("from ipywidgets import interact"), "uses interact,"),
     "interactive": (stored("import ipywidgets as w\nw.interactive(len)"), "uses interactive,"),
     "long cell": (stored("\n".join(["x = 1"] * 26)), "has 26 lines"),
@@ -182,7 +186,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("notebook", "sentence"), BAD.values(), ids=BAD)
-def test_each_fault_is_seen(notebook, sentence):
+def test_each_fault_is_found(notebook, sentence):
     seen = [fault for fault in faults(notebook) if sentence in fault]
     assert len(seen) == 1
 
@@ -194,7 +198,7 @@ def test_a_good_notebook_has_no_fault():
     assert faults(notebook) == []
 
 
-def test_a_check_that_is_not_correct_is_seen():
+def test_a_reply_that_is_not_correct_is_found():
     cells = {
         "e01.q1.check(____)": "○ not attempted: fill it in",
         "e01.q2.check(2)": "✓ correct: it",
@@ -207,7 +211,7 @@ def test_a_check_that_is_not_correct_is_seen():
     assert wrong_replies(notebook) == ["○ not attempted: fill it in", "nothing"]
 
 
-def test_cleaning_keeps_pictures_and_drops_what_is_of_one_moment():
+def test_cleaning_keeps_pictures_and_drops_widgets_and_times():
     picture = shown(image_png="iVBORw0KGgo=", text_plain="Explorer()")
     picture.data[WIDGET_VIEW] = {"model_id": "1"}
     bar = [printed("\r 50%"), printed("\r100%\n")]
@@ -220,6 +224,11 @@ def test_cleaning_keeps_pictures_and_drops_what_is_of_one_moment():
     ]
     assert (cell.source, cell.metadata) == ("x", {"tags": [CHECK_OUTPUT]})
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
+
+
+def test_a_cleaned_notebook_exports_as_a_python_script():
+    _, resources = ScriptExporter().from_notebook_node(clean(stored("x = 1")))
+    assert resources["output_extension"] == ".py"
 
 
 def test_stored_pictures_are_small_and_keep_their_colours():
