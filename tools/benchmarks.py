@@ -1,8 +1,7 @@
-"""Time Muon's step against its peers, in one run: ``python -m tools.benchmarks``.
+"""Compare the time of Muon's step with other optimizers': ``python tools/benchmarks.py``.
 
-All contenders of a table take turns on the same gradients, so that what else the machine does
-falls on all of them. Times are medians over the rounds. They belong to the machine and the moment;
-their ratios travel better.
+The contenders of a table take turns on the same gradients, so that other work of the machine slows
+all of them. Times are medians over the rounds; their ratios depend less on the machine.
 """
 
 import argparse
@@ -22,10 +21,13 @@ from muon_lab.polynomials import JORDAN
 from muon_lab.training.config import TrainConfig
 from muon_lab.training.costs import interleave
 
-OURS, PEER, LOOP = "Muon, here", "torch.optim.Muon", "Muon, a loop"
-ALONE, ALONE_PEER = "its Newton–Schulz alone", "torch's Newton–Schulz"
+OURS, TORCH, LOOP = "muon_lab's Muon", "torch.optim.Muon", "Muon in a plain loop"
+OUR_ITERATION, TORCH_ITERATION = "our Newton–Schulz", "torch's Newton–Schulz"
 ADAMW, TRAIN = "torch.optim.AdamW", "forward and backward"
-TWIN = {OURS: PEER, PEER: PEER, LOOP: PEER, ALONE: ALONE_PEER, ALONE_PEER: ALONE_PEER}
+BASELINE = {
+    **dict.fromkeys((OURS, TORCH, LOOP), TORCH),
+    **dict.fromkeys((OUR_ITERATION, TORCH_ITERATION), TORCH_ITERATION),
+}
 CASES = {
     "cpu": "The cpu preset",
     "gpu": "The gpu preset",
@@ -35,12 +37,12 @@ CASES = {
 
 @dataclass(frozen=True)
 class Case:
-    """A model whose hidden matrices are stepped, and the batch of its forward and backward."""
+    """A model, whose hidden matrices take the steps, and a batch to run through it."""
 
     title: str
     model: GPTConfig
     batch: int
-    tokens: int  # a sequence
+    tokens: int  # per sequence
 
     def shapes(self) -> list[tuple[int, ...]]:
         """Return the shapes of the model's hidden matrices.
@@ -55,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of every round for every contender, (rounds,) each, in the order they ran."""
+    """Seconds of each round (rounds,) for each contender, in the order they ran."""
 
     case: Case
     device: str
@@ -66,11 +68,11 @@ class Timing:
         return statistics.median(self.seconds[name])
 
     def ratio(self, name: str, to: str) -> float:
-        """Return one contender's median time over another's."""
+        """Return one contender's median time divided by another's."""
         return self.median(name) / self.median(to)
 
     def __str__(self) -> str:
-        """Draw the table."""
+        """Format the table."""
         shapes = ", ".join(
             f"{count} of {rows}×{columns}"
             for (rows, columns), count in Counter(self.case.shapes()).items()
@@ -79,17 +81,17 @@ class Timing:
             f"{self.case.title}: {shapes}",
             f"on {self.device}, {len(self.seconds[OURS])} rounds, "
             f"forward and backward over {self.case.batch} × {self.case.tokens} tokens",
-            f"{'':23}{'median':>12}{'torch over it':>16}{'of fwd + bwd':>15}",
+            f"{'':23}{'median':>12}{'vs. torch':>16}{'of fwd + bwd':>15}",
         ]
         for name in self.seconds:
-            speed_up = f"{self.ratio(TWIN[name], name):.2f} ×" if name in TWIN else ""
+            speed_up = f"{self.ratio(BASELINE[name], name):.2f} ×" if name in BASELINE else ""
             share = self.ratio(name, TRAIN)
             lines.append(f"{name:23}{1e3 * self.median(name):>9.1f} ms{speed_up:>16}{share:>15.1%}")
         return "\n".join(lines)
 
 
 def plain_loop(params: Sequence[Tensor]) -> Callable[[], object]:
-    """Return a step of Muon that takes one matrix after another, in bfloat16, as it is written."""
+    """Return a step of Muon that takes one matrix after another, in bfloat16."""
     buffers = [torch.zeros_like(p) for p in params]
 
     @torch.no_grad()
@@ -104,36 +106,34 @@ def plain_loop(params: Sequence[Tensor]) -> Callable[[], object]:
 
 
 def orthogonalizations(grads: Sequence[Tensor]) -> dict[str, Callable[[], object]]:
-    """Return what a step does to these matrices between momentum and weights, ours and torch's.
-
-    On a CPU a step of ours gives each core large matrices of its own; here they go in turn.
-    """
-    alike: dict[torch.Size, list[Tensor]] = {}
+    """Return our iteration, on stacks of equal shape as in a step, and torch's."""
+    by_shape: dict[torch.Size, list[Tensor]] = {}
     for grad in grads:
-        alike.setdefault(grad.shape, []).append(grad)
-    stacks = [torch.stack(same) for same in alike.values()]
+        by_shape.setdefault(grad.shape, []).append(grad)
+    stacks = [torch.stack(equal) for equal in by_shape.values()]
     return {
-        ALONE: lambda: [newton_schulz_fast(stack, "jordan") for stack in stacks],
-        ALONE_PEER: lambda: [_zeropower_via_newtonschulz(g, JORDAN, 5, 1e-7) for g in grads],
+        OUR_ITERATION: lambda: [newton_schulz_fast(stack, "jordan") for stack in stacks],
+        TORCH_ITERATION: lambda: [_zeropower_via_newtonschulz(g, JORDAN, 5, 1e-7) for g in grads],
     }
 
 
 def measure(case: Case, seconds: float = 20.0, device: str = "cpu") -> Timing:
     """Time the contenders on one case."""
-    dice = torch.Generator(device).manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     shapes = case.shapes()
-    grads = [torch.randn(shape, device=device, generator=dice) for shape in shapes]
+    grads = [torch.randn(shape, device=device, generator=generator) for shape in shapes]
     contenders: dict[str, Callable[[], object]] = {}
-    rules = {OURS: Muon, PEER: torch.optim.Muon, ADAMW: torch.optim.AdamW}
-    for name in (OURS, PEER, LOOP, ADAMW):
+    optimizers = {OURS: Muon, TORCH: torch.optim.Muon, ADAMW: torch.optim.AdamW}
+    for name in (OURS, TORCH, LOOP, ADAMW):
         params = [torch.nn.Parameter(torch.zeros_like(grad)) for grad in grads]
         for p, grad in zip(params, grads, strict=True):
-            p.grad = grad  # shared: no contender writes to it
-        contenders[name] = plain_loop(params) if name == LOOP else rules[name](params, lr=1e-3).step
+            p.grad = grad  # shared, because no contender writes to it
+        is_loop = name == LOOP
+        contenders[name] = plain_loop(params) if is_loop else optimizers[name](params, lr=1e-3).step
     contenders |= orthogonalizations(grads)
     contenders[TRAIN] = _forward_and_backward(case, device)
-    where = torch.cuda.get_device_name(device) if "cuda" in device else _cpu()
-    return Timing(case, where, interleave(contenders, seconds, device))
+    device_name = torch.cuda.get_device_name(device) if "cuda" in device else _cpu()
+    return Timing(case, device_name, interleave(contenders, seconds, device))
 
 
 def _cpu() -> str:
@@ -146,29 +146,29 @@ def _forward_and_backward(case: Case, device: str) -> Callable[[], object]:
     model = GPT(case.model).to(device)
     model.record_max_logits(False)
     tokens = torch.randint(0, case.model.vocab, (case.batch, case.tokens), device=device)
-    kind = torch.device(device).type
+    device_type = torch.device(device).type
 
     def run():
         model.zero_grad()
-        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+        with torch.autocast(device_type, torch.bfloat16, enabled=device_type == "cuda"):
             model(tokens, tokens)[1].backward()
 
     return run
 
 
 def cases(device: str = "cpu") -> dict[str, Case]:
-    """Return three presets of training; a large one on a CPU with one sequence of 256 bytes."""
+    """Return three presets of training; on a CPU the large ones get one sequence of 256 bytes."""
     found = {}
-    for name, words in CASES.items():
-        size = TrainConfig(preset=name)
-        whole = "cuda" in device or name == "cpu"
-        batch, tokens = (size.batch, size.context) if whole else (1, 256)
-        found[name] = Case(words, size.model(), batch, tokens)
+    for name, title in CASES.items():
+        config = TrainConfig(preset=name)
+        full_batch = "cuda" in device or name == "cpu"
+        batch, tokens = (config.batch, config.context) if full_batch else (1, 256)
+        found[name] = Case(title, config.model(), batch, tokens)
     return found
 
 
 def block(width: int, device: str = "cpu") -> Case:
-    """Return one block of a model of this width, heads of 64.
+    """Return one block of a model of this width, with heads of width 64.
 
     >>> block(768).shapes()
     [(768, 768), (768, 768), (768, 768), (768, 768), (3072, 768), (768, 3072)]
@@ -180,17 +180,17 @@ def block(width: int, device: str = "cpu") -> Case:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.benchmarks", description=__doc__)
-    here = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", default=here, help=f"default here: {here}")
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each table")
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=default, help=f"default on this machine: {default}")
+    parser.add_argument("--seconds", type=float, default=20.0, help="per table")
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--width", nargs="+", type=int, help="blocks of these widths instead")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     torch.manual_seed(0)
-    chosen = [block(width, given.device) for width in given.width or ()]
-    for case in chosen or [cases(given.device)[name] for name in given.case]:
-        print(measure(case, given.seconds, given.device), end="\n\n", flush=True)
+    chosen = [block(width, options.device) for width in options.width or ()]
+    for case in chosen or [cases(options.device)[name] for name in options.case]:
+        print(measure(case, options.seconds, options.device), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":
