@@ -8,6 +8,7 @@ This module names the published schedules, computes Polar Express and CANS, and 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from numbers import Real
 
 import numpy as np
@@ -138,6 +139,11 @@ SCHEDULES: dict[str, Schedule] = {
     )
 }
 
+COMPUTED = {
+    "polar_express": cache(lambda steps: polar_express(steps=steps)),
+    "cans": cache(lambda steps: polar_express(steps=steps, cushion=0.0, safety=0.0)),
+}  # by name, for any number of steps
+
 AnySchedule = str | Schedule | Triple | Sequence[Triple]
 
 
@@ -175,15 +181,19 @@ def resolve(schedule: AnySchedule, steps: int | None = None) -> tuple[Triple, ..
     """Return the (a, b, c) of each step.
 
     ``steps=None`` means 5 for a single triple and the table's length for a table; past its end a
-    table repeats its last triple. Raises as `as_schedule` and `check_steps` do.
+    table repeats its last triple. Polar Express and CANS by name are computed for the number of
+    steps asked for. Raises as `as_schedule` and `check_steps` do.
 
     >>> len(resolve("jordan")), len(resolve("deepseek_v4")), len(resolve("you", 7))
     (5, 10, 7)
     """
-    table = as_schedule(schedule).coefficients
+    known = as_schedule(schedule)
+    table = known.coefficients
     if steps is None:
         steps = 5 if len(table) == 1 else len(table)
     check_steps(steps)
+    if known.name in COMPUTED and known == SCHEDULES[known.name] and steps != len(table):
+        return COMPUTED[known.name](steps)
     return (table + table[-1:] * max(0, steps - len(table)))[:steps]
 
 

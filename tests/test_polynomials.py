@@ -137,6 +137,10 @@ def test_steps_default_to_five_or_the_tables_length_and_repeat_the_last_triple()
     assert resolve("you", 3) == SCHEDULES["you"].coefficients[:3]
     longer = resolve("you", 8)
     assert longer[5:] == (SCHEDULES["you"].coefficients[-1],) * 3
+    for name in ("polar_express", "cans"):
+        assert resolve(name) == SCHEDULES[name].coefficients
+        ends = apply_schedule(np.geomspace(1e-3, 1, 99) / SCHEDULES[name].norm_factor, name, 16)
+        np.testing.assert_allclose(ends, 1, atol=1e-3)  # it repeated its fifth triple, to 1.03
     assert resolve(((1, 2, 3), (4, 5, 6))) == ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
 
 

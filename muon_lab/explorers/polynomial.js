@@ -148,9 +148,9 @@ function pathsOf(starts, triples) {
 }
 
 export function compute({ schedule, spectrum, a, b, c, steps, log, data }) {
-  const { table, norm_factor: factor } = data.schedules[schedule]
-    ?? { table: [[a, b, c]], norm_factor: 1 };
-  const triples = Array.from({ length: steps }, (_, k) => table[Math.min(k, table.length - 1)]);
+  const known = data.schedules[schedule];
+  const [table, factor] = known ? [known.table, known.norm_factor] : [[[a, b, c]], 1];
+  const triples = known ? known.by_steps[steps - 1] : Array(steps).fill([a, b, c]);
   const starts = Float64Array.from(data.spectra[spectrum] ?? [], (value) => value / factor);
   const after = starts.map((x) => applySteps(x, triples));
   const missed = after.map((x) => Math.abs(x - 1));

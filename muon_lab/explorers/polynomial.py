@@ -83,8 +83,8 @@ SENTENCES = {
         "is_table",
         no="{schedule}: (a, b, c) = ({a:.5g}, {b:.5g}, {c:.5g}) at every step.",
         yes="{schedule} is a table with one triple per step. The sliders show its last, "
-        "({a:.5g}, {b:.5g}, {c:.5g}), which it repeats past its end; moving a, b or c leaves the "
-        "table and uses that one triple at every step.",
+        "({a:.5g}, {b:.5g}, {c:.5g}); moving a, b or c leaves the table and uses that one triple "
+        "at every step.",
     ),
     "band": [
         "After ",
@@ -172,7 +172,7 @@ def compute(
     missed = np.abs(after - 1)
     return {
         "triples": resolve(schedule, steps),
-        "last": known.coefficients[-1],  # what a table repeats past its end
+        "last": known.coefficients[-1],
         "is_table": len(known.coefficients) > 1,
         "low": low,
         "high": high,
@@ -289,7 +289,11 @@ class PolynomialExplorer(Explorer):
         new = {name: self._singular_values(name) for name in wanted if name not in known}
         if new or self.tolerance != self.data.get("tolerance"):
             tables = {
-                name: {"table": schedule.coefficients, "norm_factor": schedule.norm_factor}
+                name: {
+                    "table": schedule.coefficients,
+                    "by_steps": [resolve(name, n) for n in range(1, 21)],
+                    "norm_factor": schedule.norm_factor,
+                }
                 for name, schedule in SCHEDULES.items()
             }
             spectra = {**known, **new}
