@@ -1,15 +1,17 @@
-"""Muon Lab: the Muon optimizer, and a course on it that moves.
+"""Muon Lab: the Muon optimizer, and a hands-on course on it.
 
-    muon, clip, split, orthogonalize, polynomials   the optimizer: begin with muon.py
-    model/                       attention (MHA, GQA, MLA) and the byte-level GPT
-    training/                    one run, from its configuration to its record
+    polynomials, orthogonalize   coefficient schedules, and the Newton-Schulz iteration over them
+    split, options, muon, clip   the optimizer: open muon.py first
+    model/                       attention (MHA, GQA, MLA) and a byte-level GPT
+    training/                    one training run, from its configuration to its record
     runs/                        many runs: the file format, fair comparison, tables
-    descent, problems, plots     the lessons' NumPy update rules, test functions and figures
+    problems, descent            the lessons' test functions and NumPy update rules
+    plots                        the lessons' figures
     explorers/                   live pictures for JupyterLab
-    exercises/                   the course's exercises and the engine that checks answers
-    doctor                       what this machine can do
+    exercises/                   the exercises, and the engine that checks answers
+    doctor, my_course            check this machine; give a learner a copy of the course
 
-Imports go down this list, never up. Importing the package itself loads nothing else.
+Modules import only from the lines above them. Importing the package itself loads nothing else.
 """
 
 __version__ = "0.1.0"

@@ -1,5 +1,5 @@
-"""The model that the course trains: attention in three kinds, and a byte-level GPT around it.
+"""The model that the course trains: a byte-level GPT with one of three kinds of attention.
 
-Begin with ``gpt.py``, which reads from top to bottom as the model computes. ``attention.py`` holds
-MHA, GQA and MLA; each knows its largest logits and how to clip its own weights.
+Open ``gpt.py`` first: it follows the computation from bytes to loss. ``attention.py`` holds MHA,
+GQA and MLA; each records its largest logits and clips its own weights.
 """
