@@ -1,6 +1,6 @@
 """Measure how long a picture takes after its slider moved, beside matplotlib's own ways.
 
-`python tests/bench_explorers.py` starts JupyterLab and a headless Chromium, moves each slider 60
+`python tools/bench_explorers.py` starts JupyterLab and a headless Chromium, moves each slider 60
 times by its arrow key, and prints the median and the 90th percentile: from the key's event to the
 frame that shows a changed picture. "work" is the part that the browser computes and draws.
 """
@@ -26,8 +26,7 @@ from jupyter_browser import (
 CHANGES = 60
 SETUP = """
 import ipywidgets, matplotlib.pyplot as plt, numpy as np
-from muon_lab.explorers import DescentExplorer, MatrixExplorer, PolynomialExplorer
-from muon_lab.explorers.polynomial_scene import value_marks
+from muon_lab.explorers import *
 from muon_lab.polynomials import apply_schedule
 x, starts = np.linspace(0, 1.3, 500), np.linspace(0.01, 0.25, 64)
 
@@ -37,10 +36,13 @@ def curves(a):
 """
 HANDLE = '[role="slider"], .noUi-handle'
 EXPLORERS = {
-    "PolynomialExplorer, in the browser": ("PolynomialExplorer()", "a"),
-    "MatrixExplorer, fed by the kernel": ("MatrixExplorer()", "towards"),
-    "DescentExplorer, one rule of three": ("DescentExplorer()", "lr3"),
-    "DescentExplorer, all three (start)": ("DescentExplorer()", "x"),
+    "PolynomialExplorer": ("PolynomialExplorer()", "a"),
+    "DescentExplorer, one rule of three": ("DescentExplorer(steps=500)", "lr3"),
+    "DescentExplorer, all three (start)": ("DescentExplorer(steps=500)", "x"),
+    "DescentExplorer, 8 × 6 matrix": ("DescentExplorer('matrix', steps=500)", "lr3"),
+    "MatrixExplorer": ("MatrixExplorer()", "towards"),
+    "LogitExplorer": ("LogitExplorer(count=64)", "scale"),
+    "ClipExplorer": ("ClipExplorer(np.geomspace(1, 400, 960).reshape(60, 4, 4))", "tau"),
 }
 # The same two axes and 65 lines, as a notebook without an explorer would draw them.
 OUTPUT = """

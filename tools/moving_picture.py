@@ -1,6 +1,6 @@
 """Make the README's moving picture from real frames of the polynomial explorer in a browser.
 
-`python tests/moving_picture.py` writes data/explorer.gif: JupyterLab and a headless Chromium are
+`python tools/moving_picture.py` writes data/explorer.gif: JupyterLab and a headless Chromium are
 started, the slider of a goes from a cubic's value to Jordan's and on, and each frame is a
 screenshot of what a reader sees.
 """

@@ -51,8 +51,21 @@ function dot(left, right) {
   return sum;
 }
 const transpose = (rows) => rows[0].map((_, j) => rows.map((row) => row[j]));
-const product = (left, rightColumns) => left.map((row) => rightColumns.map((each) => dot(row, each)));
-const combine = (A, a, B, b) => A.map((row, i) => row.map((each, j) => a * each + b * B[i][j]));
+
+// times * left @ right + factor * addend, where `columns` are those of right. Loops are twice as
+// fast as maps here, where a race of 500 steps spends its time.
+function product(left, columns, times = 1, addend = null, factor = 0) {
+  const made = [];
+  for (let i = 0; i < left.length; i++) {
+    const row = [];
+    for (let j = 0; j < columns.length; j++) {
+      const entry = times * dot(left[i], columns[j]);
+      row.push(addend ? entry + factor * addend[i][j] : entry);
+    }
+    made.push(row);
+  }
+  return made;
+}
 
 function unflatten(numbers, columns) {
   const rows = [];
@@ -67,8 +80,8 @@ function newtonSchulz(matrix, { table, norm_factor: factor, eps = 1e-7 }) {
   let x = (tall ? transpose(matrix) : matrix).map((row) => row.map((each) => each / scale));
   for (const [a, b, c] of table) {
     const gram = product(x, x);
-    const inner = combine(product(gram, gram), c, gram, b);
-    x = combine(product(inner, transpose(x)), 1, x, a);
+    const inner = product(gram, gram, c, gram, b);
+    x = product(inner, transpose(x), 1, x, a);
   }
   return tall ? transpose(x) : x;
 }

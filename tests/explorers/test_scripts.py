@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import time
 from functools import partial
 
 import numpy as np
@@ -13,12 +14,13 @@ from jupyter_browser import NO_CHROMIUM, chromium, find_chromium, needs_chromium
 from playwright.sync_api import expect
 
 from muon_lab import explorers
+from muon_lab.exercises import e04
 from muon_lab.explorers import DescentExplorer, PolynomialExplorer
 from muon_lab.explorers.base.sentences import either, say
-from muon_lab.polynomials import SCHEDULES
+from muon_lab.polynomials import SCHEDULES, fading
 from muon_lab.problems import PROBLEMS, cliff
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.browser]
 
 MAXIMA = np.exp(np.random.default_rng(0).normal(4, 1.5, (6, 2, 4)))
 MAXIMA[0, 0] = [-3.0, 0.0, 1e-9, 1e6]
@@ -46,14 +48,13 @@ function load(script) {{
   return import(URL.createObjectURL(new Blob([script], {{ type: "text/javascript" }})));
 }}
 window.modules = {{}};
-window.mounted = (async () => {{
-  for (const [name, script, traits] of {explorers}) {{
-    const el = document.createElement("div");
-    document.body.append(el);
-    modules[name] = await load(script);
-    modules[name].default.render({{ model: standIn(traits), el }});
-  }}
-}})();
+window.mount = async (name, script, traits) => {{
+  const el = document.createElement("div");
+  document.body.append(el);
+  modules[name] = await load(script);
+  modules[name].default.render({{ model: standIn(traits), el }});
+}};
+window.mounted = (async () => {{ for (const each of {explorers}) await mount(...each); }})();
 </script></body>"""
 COMPUTE = """([name, traits, sentences]) => {
   const plain = (value) => ArrayBuffer.isView(value) ? [...value].map(plain)
@@ -329,3 +330,59 @@ def test_every_choice_works_without_python(page, made):
                 page.wait_for_timeout(30)
                 assert "not sent" not in root.locator("output").inner_text()
         root.locator("button.reset").click()
+
+
+# --- sliders by mouse ------------------------------------------------------------------------
+
+
+def drag(page, root, trait: str, value: float) -> float:
+    """Drag a slider's thumb to a value, one pixel at a time near it; return the seconds it took.
+
+    As a reader does: look at the number box after each move, and press Shift for the last steps.
+    """
+    slider = root.locator(f'[data-trait="{trait}"] input[type=range]')
+    box = root.locator(f'[data-trait="{trait}"] input[type=number]')
+    place = slider.bounding_box()
+    low, high, now = (float(slider.evaluate(f"e => e.{part}")) for part in ("min", "max", "value"))
+    per_pixel = (high - low) / (place["width"] - 16)
+    x, y = place["x"] + 8 + (now - low) / per_pixel, place["y"] + place["height"] / 2
+    began = time.monotonic()
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for pace, close in ((per_pixel, 1.5 * per_pixel), (per_pixel / 10, 0.004)):
+        while abs(missing := value - float(box.input_value())) > close:
+            x += math.copysign(max(1, abs(missing) // pace), missing)
+            page.mouse.move(x, y)
+        page.keyboard.down("Shift")
+    page.keyboard.up("Shift")
+    page.mouse.up()
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize(("exercise", "power"), [("q3", 1.0), ("q6", 1.0), ("q10", 1.5)])
+def test_the_exercises_are_set_by_mouse_alone(page, exercise, power):
+    question = getattr(e04, exercise)
+    start, goal = question.start, question.reference
+    explorer = PolynomialExplorer(matrix=np.diag(fading(power)), schedule=start["schedule"])
+    page.evaluate(
+        "([script, traits]) => mount('by mouse', script, traits)", [explorer._esm, explorer.state()]
+    )
+    root = page.locator(".muon-explorer").last
+    root.scroll_into_view_if_needed()
+    expect(root).to_have_attribute("data-drawn", re.compile(r"\d+"))
+    taken = sum(drag(page, root, trait, goal[trait]) for trait in "abc")
+    shown = {
+        trait: root.locator(f'[data-trait="{trait}"] input[type=number]').input_value()
+        for trait in "abc"
+    }
+    settings = {
+        "schedule": "custom",
+        "steps": 5,
+        **{trait: float(text) for trait, text in shown.items()},
+    }
+    assert question.check(settings).status == "correct"
+    assert taken < 60
+    for trait, value in settings.items():
+        setattr(explorer, trait, value)
+    assert root.locator("output").text_content() == "".join(explorer.readouts.values())
+    root.evaluate("root => root.parentElement.remove()")

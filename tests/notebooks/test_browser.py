@@ -329,7 +329,7 @@ def test_a_dark_theme_is_dark_here_too(small_page):
     small_page.get_by_text("JupyterLab Dark", exact=True).click()
     small_page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
     small_page.wait_for_function(
-        "root => root.style.getPropertyValue('--ink-text').startsWith('#e')",
+        "root => root.style.getPropertyValue('--color-text').startsWith('#e')",
         arg=root.element_handle(),
     )
     small_page.wait_for_timeout(300)

@@ -74,8 +74,8 @@ function layOut(backdrop, width) {
     rows.at(-1).push(part);
   }
   let top = 0;
-  for (const row of rows) {
-    const scale = Math.min(width / widthOf(row), 1.25);
+  for (const row of rows) { // low where rows are many, so that the controls stay in view
+    const scale = Math.min(width / widthOf(row), rows.length > 1 ? 0.85 : 1.25);
     let left = 0;
     for (const part of row) {
       part.to = [left, top, scale * part.natural[0], scale * part.natural[1]];

@@ -65,6 +65,7 @@ function fillPanel(view, model, react) {
 }
 
 async function redraw(view, model, compute, react) {
+  if (!view.picture.frame.clientWidth) return; // hidden: it is drawn when it gets a size
   fillPanel(view, model, react);
   await view.picture.stand(viewOf(model).backdrop, model.get("palettes"));
   const began = performance.now();
