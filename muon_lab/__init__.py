@@ -3,8 +3,8 @@
     polynomials, orthogonalize   coefficient schedules, and the Newton-Schulz iteration over them
     split, options, muon, clip   the optimizer: open muon.py first
     model/                       attention (MHA, GQA, MLA) and a byte-level GPT
+    runs/                        recorded runs: the file format, fair comparison, tables
     training/                    one training run, from its configuration to its record
-    runs/                        many runs: the file format, fair comparison, tables
     problems, descent            the lessons' test functions and NumPy update rules
     plots                        the lessons' figures
     explorers/                   live pictures for JupyterLab
