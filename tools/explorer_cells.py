@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 from nbformat import NotebookNode
 from notebook_rules import code_cells
@@ -55,5 +56,6 @@ def run_explorers(path: Path) -> Iterator[tuple[int, object]]:
         with contextlib.chdir(path.parent), contextlib.redirect_stdout(io.StringIO()):
             exec(compile(tree, path.name, "exec"), variables)
             explorer = last and eval(compile(last, path.name, "eval"), variables)
+        plt.close("all")  # the pictures of these cells are stored already
         if last:
             yield position, explorer

@@ -7,7 +7,6 @@ import threading
 import time
 from pathlib import Path
 
-import matplotlib
 import nbformat
 import pytest
 from build_site import CHECK, build, caption, prepared
@@ -21,8 +20,6 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 PAGES = ["index", *(f"notebooks/{path.stem}" for path in NOTEBOOKS)]
 PICTURE = new_output("display_data", {"image/png": "stored"})
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore:'myst_parser")]
-PHONE = {"viewport": {"width": 400, "height": 800}}
-DARK = {"color_scheme": "dark"}
 
 
 def explorers_in(path: Path) -> int:
@@ -81,8 +78,8 @@ def visit(browser, address):
         route.abort()
 
     @contextlib.contextmanager
-    def opened(name, **options):
-        with quiet_page(browser, **options) as page:
+    def opened(name):
+        with quiet_page(browser) as page:
             inside = (address, "blob:", "data:")
             page.route(lambda url: not url.startswith(inside), block)
             page.goto(f"{address}/{name}")
@@ -98,7 +95,7 @@ def test_a_site_fits_25_megabytes(site):
 
 @needs_chromium
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_has_its_way_pictures_and_formulas(visit, name):
+def test_a_page_has_its_way_pictures_formulas_and_a_dark_theme_on_a_phone(visit, name):
     with visit(f"{name}.html") as page:
         assert page.locator("h1").count() == 1
         assert page.locator(".sidebar-tree a").count() == len(NOTEBOOKS)
@@ -110,12 +107,8 @@ def test_a_page_has_its_way_pictures_and_formulas(visit, name):
         formulas = page.locator(".math").count()
         expect(page.locator(".math mjx-container > svg")).to_have_count(formulas)
         assert page.locator("mjx-merror, [data-mml-node=merror]").count() == 0
-
-
-@needs_chromium
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_fits_a_phone_and_a_dark_theme(visit, name):
-    with visit(f"{name}.html", **PHONE, **DARK) as page:
+        page.set_viewport_size({"width": 400, "height": 800})
+        page.emulate_media(color_scheme="dark")
         assert page.evaluate("document.scrollingElement.scrollWidth") <= 400
         text, ground = page.evaluate(
             """["color", "backgroundColor"].map(part =>
@@ -139,7 +132,6 @@ def move_slider(control) -> tuple[str, float]:
 @needs_chromium
 @pytest.mark.parametrize("path", WITH_EXPLORERS, ids=lambda path: path.stem)
 def test_every_explorer_says_what_python_says(visit, path):
-    matplotlib.use("agg")
     with visit(f"notebooks/{path.stem}.html") as page:
         roots = page.locator(".muon-explorer")
         expect(roots).to_have_count(explorers_in(path))
