@@ -167,10 +167,10 @@ def test_xz_tells_noise_from_repetition():
     assert xz_bits_per_byte(torch.arange(20_000).remainder(7).byte()) < 0.1
 
 
-def test_a_copy_of_the_library_has_its_hash(tmp_path, capsys):
+def test_a_copy_of_the_library_has_its_hash(tmp_path, capsys, library):
     folder = tmp_path / "copied" / "library"
     main([str(folder)])
-    copy, library = load_corpus(folder), load_corpus()
+    copy = load_corpus(folder)
     assert copy.sha256 == library.sha256 and torch.equal(copy.valid, library.valid)
     assert f"sha256 {copy.sha256[:12]}" in capsys.readouterr().out
     with pytest.raises(SystemExit):

@@ -31,7 +31,8 @@ def test_the_corpus_gives_the_configuration_its_name(config, book):
     assert new_training(config(corpus="book.txt"), book).config.corpus == "book.txt"
 
 
-def test_a_configuration_of_a_different_text_asks_for_its_path(config, book):
+def test_a_configuration_of_a_different_text_asks_for_its_path(config, book, monkeypatch):
+    monkeypatch.setattr("sysconfig.get_path", lambda _: __file__.removesuffix("test_state.py"))
     for path in (book, None):
         with pytest.raises(ValueError, match=r"names the corpus 'novel.txt'.*corpus=PATH"):
             new_training(config(corpus="novel.txt"), path)

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -122,19 +123,20 @@ def test_two_runs_at_once_give_the_same_runs(tmp_path, runner):
     assert labels[0] == labels[1]
 
 
-def test_a_run_in_its_own_process_is_the_run_that_was_asked_for(tmp_path):
+def test_a_run_in_its_own_process_is_the_one_asked_for_or_says_why_it_failed(tmp_path):
     config = replace(TINY, optimizer="muon", lr=0.02, valid_every=2)
-    run = train_in_process(config, tmp_path / file_name(config), TEXT, threads=1)
+    paths = [tmp_path / file_name(config), tmp_path / "diverging.json"]
+    with ThreadPoolExecutor() as pool:  # both at once, since they mostly wait for torch to load
+        started = [
+            pool.submit(train_in_process, each, path, TEXT, threads=1)
+            for each, path in zip((config, replace(TINY, lr=1e30)), paths, strict=True)
+        ]
+        run, error = (each.result() for each in started)
     assert matches(config, run, load_corpus(TEXT).sha256)
     assert run.provenance["command"] == replace(config, corpus=TEXT.name).command()
     assert run.provenance["device"].endswith("torch threads: 1")
-    assert [path.name for path in tmp_path.iterdir()] == ["muon-mha-lr0.02-decay0.1-seed0.json"]
-
-
-def test_a_run_in_its_own_process_that_fails_says_why(tmp_path):
-    error = train_in_process(replace(TINY, lr=1e30), tmp_path / "run.json", TEXT, threads=1)
     assert error.startswith("FloatingPointError: step 2 was not taken")
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == paths[:1]
 
 
 def test_the_command_ends_with_the_table(tmp_path, runner, capsys):
