@@ -3,6 +3,7 @@ import json
 import os
 import resource
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -262,21 +263,24 @@ def test_an_error_during_a_write_is_raised_and_leaves_the_old_file(tmp_path, err
     assert (path.read_text(), names_in(tmp_path)) == ("old", ["a.txt"])
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """Let no file grow beyond 100 bytes."""
+    """Let no file grow beyond 100 bytes; within the test, as pytest's own report is a file too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("old", ["", "old"])
-def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path, full_disk, old):
+def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path, old):
     path = tmp_path / "a.txt"
     if old:
         path.write_text(old)
-    with pytest.raises(OSError, match=r"cannot write a\.txt in .*: File too large") as raised:
+    words = r"cannot write a\.txt in .*: File too large"
+    with full_disk(), pytest.raises(OSError, match=words) as raised:
         write(path, "new" * 100)
     assert ("the previous file is intact" in str(raised.value)) == bool(old)
     assert names_in(tmp_path) == ["a.txt"] * bool(old)
