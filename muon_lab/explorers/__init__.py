@@ -6,22 +6,23 @@
 
 Every explorer: the values that a reader moves are traits, readable and settable from Python;
 ``explorer.result`` holds the numbers of the present setting; ``explorer.reset()`` goes back to the
-start. Beside the live view a cell's output carries a PNG of the starting state.
+start; ``explorer.state()`` is what a page without Python needs. The picture is computed in the
+browser. Beside the live view a cell's output carries a PNG of the starting state.
 
-To write one, subclass `explorer.Explorer`:
+To write one, add a Python file with a subclass of `explorer.Explorer` and a script:
 
-1. Declare each moving value as a `Slider`, `Count`, `Choice` or `Toggle`, list their names in
-   ``moving`` in the order shown, and those that change the still axes in ``redraws``.
-2. ``draw_axes(figure, palette)``: draw what stands still with matplotlib, limits fixed; return the
-   axes. ``size`` is the figure's, in inches of 100 CSS pixels; ``same_axes = True`` says that this
-   drawing hangs on ``redraws`` alone, so that a second explorer may share it.
-3. ``compute()``: return a `Scene` of marks (`marks.line`, `dots`, `band`, `label`; their first
-   argument counts the axes), sentences by name, and the ``result`` dict. Keep it a thin call of a
-   pure function, and finite at every setting.
-4. ``options(name)``: the names that a `Choice` offers.
-5. ``_esm = script("kernel.js")``, whose picture is computed in Python; or a file of your own that
-   ends in ``export default { render: explorer({...}) }`` (see explorer.js) and may compute in the
-   browser or let a point be dragged.
+1. Declare each moving value as a `Slider`, `Count`, `Choice` or `Toggle`, and list their names in
+   ``moving`` in the order shown. ``options(name)`` lists the names that a `Choice` offers.
+2. ``compute()`` returns numbers and arrays by name. The script has a function ``compute(traits)``
+   that returns the same under the same names; a test compares them at many settings. What it needs
+   besides the moving values, ``supply()`` puts into ``data`` as plain lists.
+3. ``marks`` (see `marks`: lines, dots, bands, names) and ``sentences`` (see `sentences`) refer to
+   these names. They exist once: matplotlib draws them for the PNG, and the browser for the screen.
+4. ``draw_axes(figure, palette, view)``: draw what stands still with matplotlib, limits fixed, and
+   return the axes in the order in which marks count them. ``size`` is the figure's, in inches of
+   100 CSS pixels. Where axes or limits depend on a trait, ``view_by`` names it.
+5. The script ends in ``export default { render: explorer({ compute }) }``; see explorer.js for
+   what follows from a change, and for a point that can be dragged.
 
 The browser tests find every explorer of every notebook and try all of its controls.
 """

@@ -185,7 +185,7 @@ class ClipExplorer(Explorer):
         right.set(xlabel="the heads of each layer")
         return [left, right]
 
-    def compute(self, **settings) -> dict:
+    def compute(self) -> dict:
         """Clip the step's maxima once."""
         largest = self._maxima[self.attention][self.step - 1]
         group = {ALONE: 1, PAIRS: 2, LAYER: largest.shape[1]}[self.sharing]

@@ -266,7 +266,7 @@ class DescentExplorer(Explorer):
         right.axhline(NEAR, color=palette["faint"], linewidth=0.8, linestyle=(0, (2, 2)))
         return [left, right]
 
-    def compute(self, **settings) -> dict:
+    def compute(self) -> dict:
         """Run each lane's rule."""
         return self._race()
 

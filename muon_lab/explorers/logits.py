@@ -147,7 +147,7 @@ class LogitExplorer(Explorer):
         right.set(xlabel="scale of the logits", ylabel="from 0 to 1")
         return [left, right]
 
-    def compute(self, **settings) -> dict:
+    def compute(self) -> dict:
         """Scale the logits and attend, at the present scale and at all."""
         own = self.pattern == OWN
         pattern = self._own if own else PATTERNS[self.pattern](self.count)

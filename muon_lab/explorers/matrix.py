@@ -206,7 +206,7 @@ class MatrixExplorer(Explorer):
         below.set(title="what three optimizers' steps do to a large gradient's spectrum")
         return [*planes, below]
 
-    def compute(self, **settings) -> dict:
+    def compute(self) -> dict:
         """Take the matrix apart, and count the directions of each optimizer's step."""
         found = describe(np.array([[self.m11, self.m12], [self.m21, self.m22]]), self.towards)
         spectra = {name: np.array(values) for name, values in self.data[self.spectrum].items()}

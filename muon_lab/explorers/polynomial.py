@@ -302,7 +302,7 @@ class PolynomialExplorer(Explorer):
     def _singular_values(self, name: str) -> list[float]:
         return singular_values(self.matrix if name == OWN else MATRICES[name]()).tolist()
 
-    def compute(self, **settings) -> dict:
+    def compute(self) -> dict:
         """Compute what polynomial.js computes."""
         named = self.schedule != CUSTOM
         return compute(

@@ -57,7 +57,7 @@ class Explorer(anywidget.AnyWidget):
         """Return the values of all controls by name."""
         return {name: getattr(self, name) for name in self.moving}
 
-    def compute(self, **settings) -> dict:
+    def compute(self) -> dict:
         """Compute the numbers and arrays that marks and sentences name, as the script does."""
         raise NotImplementedError
 
@@ -88,8 +88,7 @@ class Explorer(anywidget.AnyWidget):
     def numbers(self) -> dict:
         """The settings and all that `compute` makes of them."""
         if self._numbers is None:
-            settings = self.settings()
-            self._numbers = {**settings, **self.compute(**settings)}
+            self._numbers = self.settings() | self.compute()
         return self._numbers
 
     @property
