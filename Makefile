@@ -49,7 +49,7 @@ store: .venv/has-test  ## run NOTEBOOK=notebooks/... from top to bottom and stor
 
 site: .venv/has-site  ## build the course as static pages in build/site
 	$(CHECK_PYTHON)
-	@$(RUN) tools/build_site.py $(ARGS)
+	@$(RUN) tools/build_site.py
 
 clean:  ## delete the environment and the caches; recorded runs and my_course stay
 	@rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -5,7 +5,6 @@ notebooks for them: each picture gets its caption as alternative text, each expl
 its traits, each exercise its hints and its solution.
 """
 
-import argparse
 import importlib
 import json
 import re
@@ -43,7 +42,6 @@ SETTINGS = {
     "extensions": ["myst_nb"],
     "nb_execution_mode": "off",
     "myst_enable_extensions": ["dollarmath", "html_image"],
-    "myst_heading_anchors": 3,
     "html_theme": "furo",
     "html_theme_options": {"top_of_page_buttons": []},
     "html_static_path": ["_static"],
@@ -92,10 +90,9 @@ def write_front(source: Path, entries: list[str]) -> None:
     for name in {*PICTURE.findall(readme), "data/README.md"}:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
-    with (source / "data" / "README.md").open("r+", encoding="utf-8") as file:
-        text = file.read()
-        file.seek(0)
-        file.write(f"---\norphan: true\n---\n\n{text}")
+    about_data = source / "data" / "README.md"
+    text = about_data.read_text(encoding="utf-8")
+    about_data.write_text(f"---\norphan: true\n---\n\n{text}", encoding="utf-8")
 
 
 def live_data(explorer: Explorer) -> dict:
@@ -120,9 +117,9 @@ def prepared(notebook: NotebookNode, live: dict[int, dict]) -> NotebookNode:
                 raise ValueError(f"cell {position} has a picture, but no caption in *...* follows")
             alt = alt or live[position]["traits"]["title"]
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
-        if check := CHECK.search(cell.source):
+        if checks := CHECK.findall(cell.source):
             cell.outputs = []
-            cells.append(new_markdown_cell(help_with(*check.groups())))
+            cells += [new_markdown_cell(help_with(*check)) for check in checks]
     notebook.cells = cells
     return notebook
 
@@ -174,12 +171,9 @@ def help_with(module: str, name: str) -> str:
 
 
 def main() -> None:
-    """Build the pages and print how large they are and how long it took."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "site")
-    out = parser.parse_args().out
+    """Build the pages in build/site; print how large they are and how long it took."""
     matplotlib.use("agg")
-    began = time.monotonic()
+    out, began = ROOT / "build" / "site", time.monotonic()
     shutil.rmtree(out, ignore_errors=True)
     build(out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

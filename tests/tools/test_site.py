@@ -155,11 +155,7 @@ def test_every_explorer_says_what_python_says(visit, path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_exercise_unfolds_a_hint_and_a_solution(visit, path):
     cells = code_cells(nbformat.read(path, as_version=4))
-    checks = [
-        ".".join(CHECK.search(cell.source).groups())
-        for _, cell in cells
-        if CHECK.search(cell.source)
-    ]
+    checks = [".".join(check) for _, cell in cells for check in CHECK.findall(cell.source)]
     with visit(f"notebooks/{path.stem}.html") as page:
         expect(page.locator(".admonition").first).to_contain_text("needs a kernel")
         assert page.locator(".exercise").count() == len(checks) > 0
