@@ -188,7 +188,7 @@ class Muon(torch.optim.Optimizer):
         """
         buffer = self.state.get(parameter, {}).get("momentum_buffer")
         if buffer is None or parameter.grad is None:
-            raise ValueError("no direction: Muon has not stepped this parameter, or its grad is gone")
+            raise ValueError("Muon has not stepped this parameter yet, or its grad is gone")
         group = next(g for g in self.param_groups if any(p is parameter for p in g["params"]))
         grad = -parameter.grad if group["maximize"] else parameter.grad
         ahead = grad.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer

@@ -7,7 +7,7 @@ import torch
 from torch.nn import Parameter
 
 from muon_lab.muon import Muon, muon_update_, split_parameters, update_scale
-from muon_lab.orthogonalize import newton_schulz, newton_schulz_fast
+from muon_lab.orthogonalize import newton_schulz
 from tests.assertions import assert_close, assert_unchanged
 
 SHAPES = [(16, 16), (16, 40), (40, 16), (16, 16), (5, 6), (1, 7)]

@@ -498,7 +498,7 @@ def test_a_scale_that_is_set_later_and_unknown_is_refused_at_the_step():
 def test_direction_is_what_the_step_subtracts(nesterov):
     p = Parameter(torch.zeros(6, 4))
     optimizer = Muon([p], lr=1.0, weight_decay=0.0, nesterov=nesterov, ns_dtype=torch.float64)
-    with pytest.raises(ValueError, match="stepped"):
+    with pytest.raises(ValueError, match="not stepped"):
         optimizer.direction(p)
     p.grad = torch.randn(6, 4)
     optimizer.step()

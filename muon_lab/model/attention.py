@@ -172,9 +172,11 @@ class _Attention(nn.Module):
         Without maxima by the fused kernel; with them by FlexAttention on CUDA, and elsewhere
         explicitly. Returns (B, T, heads·Dv).
         """
-        training = self.training and torch.is_grad_enabled()
+        records = self.records_max_logits and self.training and torch.is_grad_enabled()
         # Inside vmap or grad a maximum belongs to the transform, and must not outlive it.
-        if not (self.records_max_logits and training) or is_functorch_wrapped_tensor(q):
+        if not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(q):
+            records = False
+        if not records:
             out = fused_attention(q, k, v, self.scale)  # (B, heads, T, Dv)
         else:
             with_maxima = flex_attention_with_maxima if _flex_can_run(q, v) else explicit_attention

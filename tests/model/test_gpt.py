@@ -195,3 +195,13 @@ def test_bf16_weights_train_and_sample():
 def test_a_configuration_that_cannot_work_is_refused_at_once(options, words):
     with pytest.raises(ValueError, match=words):
         GPTConfig(**SMALL | options)
+
+
+@pytest.mark.parametrize("kind", ["mha", "mla"])
+def test_a_model_that_records_its_maxima_compiles_to_one_graph(kind):
+    plain, model = (small(attention=kind) for _ in range(2))
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    for each, run in ((plain, plain), (model, compiled)):
+        run(tokens(), tokens(seed=1))[1].backward()
+        assert each.max_logits().isfinite().all()
+    torch.testing.assert_close(model.max_logits(), plain.max_logits())
