@@ -92,6 +92,16 @@ WATCH_EXPLORER = """([root]) => {
         }, { capture: true, once: true });
     });
 }"""
+# From each move of a dragging pointer to the end of the drawing that it led to.
+WATCH_DRAG = """([root]) => {
+    root.took = [];
+    let moved = null;
+    root.addEventListener("pointermove", () => { moved ??= performance.now(); }, true);
+    new MutationObserver(() => {
+        if (moved !== null) root.took.push([performance.now() - moved, Number(root.dataset.work)]);
+        moved = null;
+    }).observe(root, { attributes: true, attributeFilter: ["data-drawn"] });
+}"""
 # From a key's event to the first frame with another picture in the cell.
 WATCH_CELL = """([cell]) => {
     const seen = () => {
@@ -136,6 +146,23 @@ def time_explorer(page, number: int, trait: str) -> list[tuple[float, float]]:
     return time_keys(page, root, slider, WATCH_EXPLORER)
 
 
+def time_drag(page, number: int) -> list[tuple[float, float]]:
+    """Time the drag of a descent's start across its picture."""
+    root = page.locator(EXPLORER).nth(number)
+    root.scroll_into_view_if_needed()
+    box = root.locator(".picture").bounding_box()
+    page.evaluate(WATCH_DRAG, [root.element_handle()])
+    place = [box["x"] + 0.2 * box["width"], box["y"] + 0.3 * box["height"]]
+    page.mouse.move(*place)
+    page.mouse.down()
+    for _ in range(CHANGES):
+        place[0] += 2
+        page.mouse.move(*place)
+        page.wait_for_timeout(16)
+    page.mouse.up()
+    return [tuple(each) for each in root.evaluate("root => root.took")]
+
+
 def time_cell(page, number: int) -> list[tuple[float, float]]:
     """Time a cell with an ipywidgets slider and a matplotlib picture."""
     cell = page.locator(".jp-CodeCell").nth(number)
@@ -170,6 +197,8 @@ def measure(lab, browser) -> None:
     page = open_cells(lab, browser, "bench.ipynb", cells)
     for number, (name, (_, trait)) in enumerate(EXPLORERS.items()):
         report(name, time_explorer(page, number, trait))
+        if trait == "x":
+            report("the same, by dragging the start", time_drag(page, number))
     report("matplotlib redrawn in an Output", time_cell(page, len(cells) - 1))
     page.close()
     lab.end_kernels()

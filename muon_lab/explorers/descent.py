@@ -10,8 +10,8 @@ from traitlets import Dict, List, Unicode, observe
 from muon_lab.descent import RULES, descend
 from muon_lab.explorers.base.controls import Choice, Count, Slider
 from muon_lab.explorers.base.explorer import Explorer, script
-from muon_lab.explorers.base.marks import dots, line, names, ticks
-from muon_lab.explorers.base.sentences import either
+from muon_lab.explorers.base.marks import dots, inside, line, names, ticks
+from muon_lab.explorers.base.sentences import either, within
 from muon_lab.plots import draw_contours
 from muon_lab.polynomials import as_schedule, resolve
 from muon_lab.problems import PROBLEMS, Problem
@@ -32,45 +32,41 @@ LOWEST = 1e-8  # the loss axis ends here
 SAMPLES = 100  # intervals between the steps at which a matrix's error is decomposed
 
 
-def _lane_marks(number: int) -> list[dict]:
-    lane = f"lane{number}"
-    color, dash = STYLES[number]
-    path, style = (f"{lane}.x", f"{lane}.y"), {"color": color, "dash": dash}
+def _lane_marks(color: str, dash: str) -> list[dict]:
+    style = {"color": color, "dash": dash}
     return [
-        line(1, f"{lane}.times", f"{lane}.heights", width=2.2, **style),
-        line(0, *path, width=1.6, **style),
-        dots(0, *path, size=3.5, color=color),
-        dots(0, *path, size=9, color=color, pick="last"),
-        dots(0, *path, size=12, color="text", hollow=True, pick="first"),
-        line(0, f"{lane}.sampled", f"{lane}.largest", **style),
-        line(0, f"{lane}.sampled", f"{lane}.smallest", **style),
+        line(1, "times", "heights", width=2.2, **style),
+        line(0, "x", "y", width=1.6, **style),
+        dots(0, "x", "y", size=3.5, color=color),
+        dots(0, "x", "y", size=9, color=color, pick="last"),
+        dots(0, "x", "y", size=12, color="text", hollow=True, pick="first"),
+        line(0, "sampled", "largest", **style),
+        line(0, "sampled", "smallest", **style),
     ]
-
-
-def _sentence(number: int) -> dict:
-    lane = f"lane{number}"
-    arrived = either(
-        f"{lane}.steps_to",
-        none=f"not yet within {NEAR:g} of the minimum.",
-        other=f"first within {NEAR:g} of the minimum after {{{lane}.steps_to}}.",
-    )
-    outcome = either(
-        f"{lane}.diverged_at",
-        none=[f"loss {{{lane}.loss:.3g}} after {{steps}} steps; ", arrived],
-        other=f"diverged at step {{{lane}.diverged_at}}; its path is drawn up to there.",
-    )
-    beta = either(f"{lane}.beta", none="", other=f", β {{{lane}.beta:g}}")
-    said = [f"{{{lane}.rule}} (lr {{{lane}.lr:g}}", beta, "): ", outcome]
-    empty = either("rules", zero="No rule is chosen.") if number == 1 else ""
-    return either(f"{lane}.rule", none=empty, other=said)
 
 
 MARKS = [
     *(ticks(0, "error_steps"), ticks(1, "steps")),
-    *(mark for number in LANES for mark in _lane_marks(number)),
+    *(mark for n in LANES for mark in inside(f"lane{n}", _lane_marks(*STYLES[n]))),
     names(1, [(f"{{lane{n}.rule}}", f"lane{n}.heights", STYLES[n][0]) for n in LANES]),
 ]
-SENTENCES = {f"lane{number}": _sentence(number) for number in LANES}
+ARRIVED = either(
+    "steps_to",
+    none=f"not yet within {NEAR:g} of the minimum.",
+    other=f"first within {NEAR:g} of the minimum after {{steps_to}}.",
+)
+LANE = [
+    "{rule} (lr {lr:g}",
+    either("beta", none="", other=", β {beta:g}"),
+    "): ",
+    either(
+        "diverged_at",
+        none=["loss {loss:.3g} after {steps} steps; ", ARRIVED],
+        other="diverged at step {diverged_at}; its path is drawn up to there.",
+    ),
+]
+SENTENCES = {f"lane{n}": within(f"lane{n}", LANE) for n in LANES}
+SENTENCES["rules"] = either("rules", zero="No rule is chosen.", other="")
 
 
 def run_lane(

@@ -7,7 +7,7 @@ from traitlets import Dict, List, TraitError, Unicode
 
 from muon_lab.explorers.base.controls import Choice, Slider
 from muon_lab.explorers.base.explorer import Explorer, script
-from muon_lab.explorers.base.marks import dots, line, names
+from muon_lab.explorers.base.marks import dots, inside, line, names
 from muon_lab.explorers.base.matrices import MATRICES, OWN, as_matrix, as_real
 from muon_lab.explorers.base.sentences import either
 from muon_lab.orthogonalize import newton_schulz, polar_factor
@@ -23,13 +23,16 @@ UPDATES = {
 }
 
 
+def _axis(number: int, end: int, color: str, dash: str) -> list[dict]:
+    x, y = f"axes.0.{end}", f"axes.1.{end}"
+    style = {"color": color, "dash": dash}
+    return [line(number, [0, x], [0, y], width=2.4, **style), dots(number, x, y, color=color)]
+
+
 def _stage_marks(number: int) -> list[dict]:
-    marks = [line(number, f"stages.{number}.circle.0", f"stages.{number}.circle.1", width=2.0)]
-    for axis, color, dash in ((0, "orange", "solid"), (1, "green", "dashed")):
-        x, y = (f"stages.{number}.axes.{k}.{axis}" for k in (0, 1))
-        marks.append(line(number, [0, x], [0, y], color=color, width=2.4, dash=dash))
-        marks.append(dots(number, x, y, color=color, size=7))
-    return marks
+    circle = line(number, "circle.0", "circle.1", width=2.0)
+    axes = _axis(number, 0, "orange", "solid") + _axis(number, 1, "green", "dashed")
+    return inside(f"stages.{number}", [circle, *axes])
 
 
 MARKS = [

@@ -237,8 +237,8 @@ class PolynomialExplorer(Explorer):
     ``result`` is a dict: ``after`` (the singular values after the steps, largest start first),
     ``starts``, ``landed`` (how many are in the target), ``score`` (the largest distance from 1),
     ``low`` and ``high`` (where σ from 0.01 to 1 lands), ``slope`` (at zero), ``reaches_half``,
-    ``long_run`` with ``settles_at``, ``diverges_beyond``, ``triples`` and ``last``, the one that is
-    repeated past their end.
+    ``long_run`` with ``settles_at``, ``diverges_beyond``, ``triples`` (one per step) and ``last``,
+    the last that the schedule lists.
 
     >>> explorer = PolynomialExplorer(schedule="you")
     >>> round(explorer.result["low"], 3), round(explorer.result["high"], 3)
@@ -340,6 +340,7 @@ class PolynomialExplorer(Explorer):
         self._build_views()
         if self.starting["spectrum"] not in self.options("spectrum"):
             self.starting = self.starting | {"spectrum": self.spectrum}
+        self.supply()
 
     @observe("tolerance")
     def _take_tolerance(self, _):

@@ -17,7 +17,7 @@ from muon_lab import explorers
 from muon_lab.descent import RULES, adamw, descend
 from muon_lab.explorers import DescentExplorer, MatrixExplorer, PolynomialExplorer
 from muon_lab.explorers.base.matrices import MATRICES, singular_values
-from muon_lab.explorers.base.sentences import lookup
+from muon_lab.explorers.base.sentences import lookup, opened
 from muon_lab.orthogonalize import polar_factor
 from muon_lab.plots import PALETTES
 from muon_lab.polynomials import SCHEDULES, apply_schedule, band, divergence_bound, fading, score
@@ -49,7 +49,8 @@ def assert_sound(explorer) -> None:
     count, drawn = len(view_of(explorer)["backdrop"]["axes"]), 0
     for mark in explorer.marks:
         assert 0 <= mark["axes"] < count
-        found = [lookup(explorer.numbers, mark[key]) for key in ("x", "y") if key in mark]
+        numbers = opened(explorer.numbers, mark.get("within")) or {}
+        found = [lookup(numbers, mark[key]) for key in ("x", "y") if key in mark]
         if len(found) == 2 and None not in [value if value is None else 0 for value in found]:
             x, y = (np.array(value, float) for value in found)
             assert x.shape == y.shape[-x.ndim :] if x.ndim else y.ndim == 0

@@ -272,6 +272,19 @@ def test_a_narrow_page_on_a_sharp_screen_shows_all(small_page):
             assert right <= box["x"] + box["width"] + 1
 
 
+def test_a_narrow_page_shows_controls_and_picture_together(small_page):
+    height = small_page.locator(".jp-WindowedPanel-outer").first.bounding_box()["height"]
+    for root in small_page.locator(EXPLORER).all():
+        show(root)
+        controls, picture = (
+            root.locator(f".{part}").bounding_box() for part in ("controls", "picture")
+        )
+        rows = 2 if picture["height"] > picture["width"] else 1  # of panels, one below the other
+        assert controls["height"] + picture["height"] / rows < height
+        for wide in root.locator(".wide input[type=range]").all():
+            assert wide.bounding_box()["width"] > 0.65 * picture["width"]
+
+
 def test_the_start_is_dragged_by_pointer_and_by_keys(small_page):
     root = small_page.locator(EXPLORER).nth(1)
     show(root)

@@ -15,6 +15,13 @@ function lookup(numbers, reference) {
   return reference.split(".").reduce((found, part) => found?.[part], numbers);
 }
 
+// The numbers with those of a group on top; undefined where there is no such group.
+function opened(numbers, group) {
+  if (group === undefined) return numbers;
+  const found = lookup(numbers, group);
+  return found && { ...numbers, ...found };
+}
+
 function kindOf(value) {
   if (value === undefined || value === null || value === "") return "none";
   if (typeof value === "string") return value;
@@ -25,6 +32,10 @@ function kindOf(value) {
 
 export function say(template, numbers) {
   if (Array.isArray(template)) return template.map((part) => say(part, numbers)).join("");
+  if (template.within) {
+    const inside = opened(numbers, template.within);
+    return inside ? say(template.template, inside) : "";
+  }
   if (typeof template !== "string") {
     const { by, variants } = template;
     return say(variants[kindOf(lookup(numbers, by))] ?? variants.other ?? "", numbers);
@@ -189,7 +200,8 @@ function drawMarks(context, marks, numbers, maps, palette) {
   for (const mark of marks) {
     const found = { ...mark };
     const keys = ["x", "y", "low", "high", "width", "steps"].filter((key) => key in mark);
-    for (const key of keys) found[key] = lookup(numbers, mark[key]);
+    const group = opened(numbers, mark.within);
+    for (const key of keys) found[key] = lookup(group, mark[key]);
     if (keys.some((key) => found[key] === undefined || found[key] === null)) continue;
     const to = maps[mark.axes];
     context.save();
@@ -244,14 +256,19 @@ class Picture {
     this.images = new Map();
   }
 
+  // Return the picture of a backdrop in the page's theme.
+  async load(backdrop, palettes) {
+    const theme = themeOf(this.frame);
+    const key = theme + backdrop.svg;
+    if (!this.images.has(key)) this.images.set(key, await imageOf(backdrop.svg, palettes, theme));
+    return this.images.get(key);
+  }
+
   // Draw the backdrop again where it, the theme, the width or the screen is another.
-  async stand(backdrop, palettes) {
+  stand(backdrop, image, palettes) {
     const [theme, width] = [themeOf(this.frame), this.frame.clientWidth];
     const state = [theme, width, window.devicePixelRatio].join();
     if (state === this.state && backdrop === this.backdrop) return;
-    const key = theme + backdrop.svg;
-    if (!this.images.has(key)) this.images.set(key, await imageOf(backdrop.svg, palettes, theme));
-    const image = this.images.get(key);
     const [layout, palette] = [layOut(backdrop, width), palettes[theme]];
     Object.assign(this, { state, backdrop, palette, width, layout });
     this.frame.style.height = `${layout.height}px`;

@@ -77,6 +77,10 @@ class Choice(Unicode):
             raise TraitError(f"{self.name} must be one of {', '.join(options)}; got {value!r}")
         return value
 
+    def values(self, owner) -> list[str]:
+        """List the values that it can take."""
+        return owner.options(self.name)
+
     def control(self, owner, view=None) -> dict:
         """Describe the control to the browser."""
         options = owner.options(self.name, view)
@@ -90,6 +94,10 @@ class Toggle(Bool):
         super().__init__(value)
         self.label = label
         self.tag(sync=True)
+
+    def values(self, owner) -> list[bool]:
+        """List the values that it can take."""
+        return [False, True]
 
     def control(self, owner, view=None) -> dict:
         """Describe the control to the browser."""

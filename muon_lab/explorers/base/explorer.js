@@ -67,7 +67,10 @@ function fillPanel(view, model, react) {
 async function redraw(view, model, compute, react) {
   if (!view.picture.frame.clientWidth) return; // hidden: it is drawn when it gets a size
   fillPanel(view, model, react);
-  await view.picture.stand(viewOf(model).backdrop, model.get("palettes"));
+  const [{ backdrop }, palettes] = [viewOf(model), model.get("palettes")];
+  const image = await view.picture.load(backdrop, palettes);
+  if (viewOf(model).backdrop !== backdrop) return; // another one has been asked for meanwhile
+  view.picture.stand(backdrop, image, palettes);
   const began = performance.now();
   const numbers = numbersOf(model, compute);
   view.picture.move(model.get("marks"), numbers);

@@ -130,19 +130,17 @@ class Explorer(anywidget.AnyWidget):
         widget = ("comm", "keys", "layout", "tabbable", "tooltip")
         return self.get_state([key for key in self.keys if key[0] != "_" and key not in widget])
 
-    def _moved(self, _) -> None:
+    def _moved(self, change) -> None:
         self._numbers = None
-        self.supply()
+        if change.name != "data":
+            self.supply()
 
     def _axes_of(self, view: View):
         return lambda figure, palette: self.draw_axes(figure, palette, view)
 
     def _build_views(self) -> None:
-        trait = self.traits().get(self.view_by)
-        found = getattr(trait, "label", None) and (
-            self.options(self.view_by) if isinstance(trait, Unicode) else [False, True]
-        )
-        self.views = {_key(view): self._build_view(view) for view in found or [None]}
+        values = self.traits()[self.view_by].values(self) if self.view_by else [None]
+        self.views = {_key(view): self._build_view(view) for view in values}
 
     def _build_view(self, view: View) -> dict:
         key = (type(self).__name__, view)
@@ -169,6 +167,3 @@ class Explorer(anywidget.AnyWidget):
 def _key(view: View) -> str:
     """Return a view's key, as JavaScript writes the value."""
     return str(view).lower() if isinstance(view, bool) else view or ""
-
-
-__all__ = ["Explorer", "script"]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from muon_lab.explorers.base.sentences import lookup, say
+from muon_lab.explorers.base.sentences import lookup, opened, say
 from muon_lab.plots import spread
 
 DASHES = {"solid": [], "dashed": [6, 4], "dotted": [1.5, 3]}  # pixels
@@ -58,6 +58,11 @@ def ticks(axes: int, steps) -> dict:
     return {"kind": "ticks", "axes": axes, "steps": steps}
 
 
+def inside(group: str, marks: Sequence[dict]) -> list[dict]:
+    """Let names of marks be those of a group of numbers; without that group nothing is drawn."""
+    return [{**mark, "within": group} for mark in marks]
+
+
 def draw_marks(
     all_axes: Sequence[Axes], marks: Sequence[Mapping], numbers: Mapping, palette: Mapping
 ) -> None:
@@ -65,7 +70,8 @@ def draw_marks(
     for mark in marks:
         axes = all_axes[mark["axes"]]
         keys = [key for key in ("x", "y", "low", "high", "width", "steps") if key in mark]
-        found = {key: lookup(numbers, mark[key]) for key in keys}
+        group = opened(numbers, mark.get("within"))
+        found = {key: lookup(group or {}, mark[key]) for key in keys}
         if any(value is None for value in found.values()):
             continue
         limits = axes.get_xlim(), axes.get_ylim()

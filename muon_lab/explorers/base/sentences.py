@@ -1,6 +1,6 @@
 """Names and sentences: how marks and readouts refer to the numbers that an explorer computes.
 
-explorer.js has the same two functions, `lookup` and `say`, and the same rules.
+canvas.js has the same functions, `lookup` and `say` among them, and the same rules.
 """
 
 import math
@@ -18,6 +18,19 @@ def either(name: str, **variants: Template) -> dict:
     The variant is chosen by `kind_of` the number; ``other`` serves the kinds that are not listed.
     """
     return {"by": name, "variants": variants}
+
+
+def within(group: str, template: Template) -> dict:
+    """Make a template whose names are those of a group of numbers; empty where there is none."""
+    return {"within": group, "template": template}
+
+
+def opened(numbers: Mapping, group: str | None) -> Mapping | None:
+    """Return the numbers with those of a group on top; None where there is no such group."""
+    if group is None:
+        return numbers
+    found = lookup(numbers, group)
+    return None if found is None else {**numbers, **found}
 
 
 def lookup(numbers: Mapping, reference):
@@ -56,7 +69,7 @@ def kind_of(value) -> str:
 
 
 def say(template: Template, numbers: Mapping) -> str:
-    """Fill in a template: a text with ``{name:format}`` fields, `either`, or a list of these.
+    """Fill in a template: a text with {name:format} fields, `either`, `within`, or a list of them.
 
     >>> steps = either("steps", one="1 step", other="{steps} steps")
     >>> say(["After ", steps, ": {loss:.3g}"], {"steps": 5, "loss": -0.00012345})
@@ -64,6 +77,9 @@ def say(template: Template, numbers: Mapping) -> str:
     """
     if isinstance(template, str):
         return FIELD.sub(lambda field: _show(lookup(numbers, field[1]), field[2] or ""), template)
+    if isinstance(template, Mapping) and "within" in template:
+        inside = opened(numbers, template["within"])
+        return "" if inside is None else say(template["template"], inside)
     if isinstance(template, Mapping):
         variants = template["variants"]
         kind = kind_of(lookup(numbers, template["by"]))
