@@ -39,7 +39,7 @@ EXPLORERS = {
     "PolynomialExplorer": ("PolynomialExplorer()", "a"),
     "DescentExplorer, one rule of three": ("DescentExplorer(steps=500)", "lr3"),
     "DescentExplorer, all three (start)": ("DescentExplorer(steps=500)", "x"),
-    "DescentExplorer, 8 × 6 matrix": ("DescentExplorer('matrix', steps=500)", "lr3"),
+    "DescentExplorer, 8 × 6 matrix": ("DescentExplorer('matrix', steps=200)", "lr3"),
     "MatrixExplorer": ("MatrixExplorer()", "towards"),
     "LogitExplorer": ("LogitExplorer(count=64)", "scale"),
     "ClipExplorer": ("ClipExplorer(np.geomspace(1, 400, 960).reshape(60, 4, 4))", "tau"),
