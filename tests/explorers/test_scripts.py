@@ -285,7 +285,7 @@ def test_numbers_are_written_alike(page, spec):
         0.1234567,
         -2.5e-7,
         123456.7,
-        1e16,
+        1e12,
         99.9996,
         math.inf,
         12,
