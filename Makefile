@@ -2,7 +2,7 @@
 # Paths are relative or quoted, so that the repository may be in a folder with a space in its name.
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check lint bench store site clean
+.PHONY: help lab test check lint bench gpu store site clean
 
 # The first interpreter on the path that is new enough; `make lab PYTHON=...` chooses another.
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
@@ -42,6 +42,9 @@ lint: .venv/has-test
 bench: .venv/has-test  ## measure the speeds that the course mentions
 	@$(RUN) tools/benchmarks.py
 	@$(RUN) tools/bench_explorers.py
+
+gpu: .venv/has-test  ## on an NVIDIA GPU: run its tests, benchmarks and recorded runs; MINUTES=9
+	@$(RUN) tools/record_gpu.py $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 store: .venv/has-test  ## run NOTEBOOK=notebooks/... from top to bottom and store its outputs
 	@test -n "$(NOTEBOOK)" || { echo "Name one: make store NOTEBOOK=notebooks/01_descent.ipynb"; exit 2; }

@@ -5,10 +5,13 @@ all of them. Times are medians over the rounds; their ratios depend less on the 
 """
 
 import argparse
+import json
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +22,8 @@ from muon_lab.muon import Muon, split_parameters
 from muon_lab.orthogonalize import newton_schulz, newton_schulz_fast
 from muon_lab.polynomials import JORDAN
 from muon_lab.training.config import TrainConfig
-from muon_lab.training.costs import interleave
+from muon_lab.training.costs import interleave, peak_flops
+from muon_lab.training.provenance import environment
 
 OURS, TORCH, LOOP = "muon_lab's Muon", "torch.optim.Muon", "Muon in a plain loop"
 OUR_ITERATION, TORCH_ITERATION = "our Newton–Schulz", "torch's Newton–Schulz"
@@ -54,6 +58,17 @@ class Case:
             groups = split_parameters(GPT(self.model))
         return [tuple(p.shape) for group in groups if group["use_muon"] for p in group["params"]]
 
+    def iteration_flops(self, steps: int = 5) -> int:
+        """Count the FLOPs of the ordinary iteration, steps·(4m²n + 2m³) per matrix with m <= n.
+
+        Every form is charged the same, so that the rates of two forms compare their times.
+
+        >>> block(768).iteration_flops() == 5 * 768**3 * (4 * 6 + 2 * (4 * 4 + 2))
+        True
+        """
+        sides = [sorted(shape) for shape in self.shapes()]
+        return sum(steps * (4 * m * m * n + 2 * m**3) for m, n in sides)
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -87,7 +102,28 @@ class Timing:
             speed_up = f"{self.ratio(BASELINE[name], name):.2f} ×" if name in BASELINE else ""
             share = self.ratio(name, TRAIN)
             lines.append(f"{name:23}{1e3 * self.median(name):>9.1f} ms{speed_up:>16}{share:>15.1%}")
+        for name, rate in self.rates().items():
+            peak = peak_flops(self.device, "bfloat16")
+            of_peak = f", {rate / peak:.0%} of the chip's bfloat16 peak" if peak else ""
+            lines.append(
+                f"{name}: {rate / 1e12:.3g} TFLOP/s, counted as ordinary products{of_peak}"
+            )
         return "\n".join(lines)
+
+    def rates(self) -> dict[str, float]:
+        """Return the FLOP/s of the two iterations, counted as `Case.iteration_flops` does."""
+        flops = self.case.iteration_flops()
+        return {name: flops / self.median(name) for name in (OUR_ITERATION, TORCH_ITERATION)}
+
+    def record(self) -> dict[str, Any]:
+        """Return what a JSON file keeps: shapes, device, median seconds, FLOP/s."""
+        return {
+            "title": self.case.title,
+            "shapes": self.case.shapes(),
+            "device": self.device,
+            "median_seconds": {name: self.median(name) for name in self.seconds},
+            "flops_per_second": self.rates(),
+        }
 
 
 def plain_loop(params: Sequence[Tensor]) -> Callable[[], object]:
@@ -186,11 +222,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="per table")
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--width", nargs="+", type=int, help="blocks of these widths instead")
+    parser.add_argument("--json", type=Path, help="file to keep the medians in")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
+    timings = []
     chosen = [block(width, options.device) for width in options.width or ()]
     for case in chosen or [cases(options.device)[name] for name in options.case]:
-        print(measure(case, options.seconds, options.device), end="\n\n", flush=True)
+        timings.append(measure(case, options.seconds, options.device))
+        print(timings[-1], end="\n\n", flush=True)
+    if options.json:
+        about = environment() | {"torch": torch.__version__}
+        about["tables"] = [timing.record() for timing in timings]
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(about, indent=1) + "\n")
 
 
 if __name__ == "__main__":
