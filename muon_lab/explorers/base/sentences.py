@@ -92,6 +92,4 @@ def _show(value, spec: str) -> str:
         return str(value)
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    if spec:
-        value = value * (1 + 4e-16) + 0.0  # a tie is rounded up, as in JavaScript; -0 becomes 0
-    return format(value, spec).replace("-", "−")
+    return format(value + 0, spec).replace("-", "−")  # + 0 makes 0 of -0
