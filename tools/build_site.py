@@ -41,6 +41,7 @@ SETTINGS = {
     "html_title": "Muon Lab",
     "extensions": ["myst_nb"],
     "nb_execution_mode": "off",
+    "nb_render_markdown_format": "myst",
     "myst_enable_extensions": ["dollarmath", "html_image"],
     "html_theme": "furo",
     "html_theme_options": {"top_of_page_buttons": []},

@@ -60,5 +60,5 @@ def overview(course: Path = COURSE) -> Overview:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         text = "\n".join("".join(cell["source"]) for cell in cells)
         names = re.findall(r"^e(\d\d\.q\d+)\.check\(", text, re.M)
-        rows.append((path.stem, text.splitlines()[0].lstrip("# "), names))
+        rows.append((path.stem, re.sub(r"^# (\d\d · )?", "", text.splitlines()[0]), names))
     return Overview(rows, set(progress()))
