@@ -15,13 +15,13 @@ WIDTH = 360  # pixels, twice what the README shows
 # Which of its notebook's pictures says most at a glance, counted from the first.
 CHOSEN = {
     "00_start_here": 0,
-    "01_descent": 0,
-    "02_adaptive": 0,
+    "01_descent": 4,
+    "02_adaptive": 6,
     "03_matrices": 0,
     "04_polynomials": 0,
-    "05_muon": 0,
-    "06_attention": 0,
-    "07_training_run": 0,
+    "05_muon": 1,
+    "06_attention": 2,
+    "07_training_run": 3,
     "08_muonclip": 0,
 }
 
