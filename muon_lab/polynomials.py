@@ -243,7 +243,7 @@ def fixed_points(triple: Triple) -> list[tuple[float, float]]:
     """
     (a, b, c) = resolve(triple, 1)[0]
     points = [0.0, *_positive_roots((a - 1, b, c))]
-    return [(x, a + 3 * b * x**2 + 5 * c * x**4) for x in points]
+    return [(x, a + 3 * b * x**2 + 5 * c * x * x * x * x) for x in points]
 
 
 def _positive_roots(coefficients: Triple) -> list[float]:
