@@ -8,7 +8,7 @@ import argparse
 import json
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from muon_lab.model.gpt import GPT, GPTConfig
 from muon_lab.muon import Muon, split_parameters
 from muon_lab.orthogonalize import newton_schulz, newton_schulz_fast
 from muon_lab.polynomials import JORDAN
+from muon_lab.runs.record import write_atomically
 from muon_lab.training.config import TrainConfig
 from muon_lab.training.costs import interleave, peak_flops
 from muon_lab.training.provenance import environment
@@ -59,15 +60,16 @@ class Case:
         return [tuple(p.shape) for group in groups if group["use_muon"] for p in group["params"]]
 
     def iteration_flops(self, steps: int = 5) -> int:
-        """Count the FLOPs of the ordinary iteration, steps·(4m²n + 2m³) per matrix with m <= n.
+        """Count the FLOPs of Newton–Schulz: three products per step, 4m²n + 2m³ with m <= n.
 
-        Every form is charged the same, so that the rates of two forms compare their times.
+        The Gram form needs fewer and is charged the same, so that a higher speed is less time.
 
-        >>> block(768).iteration_flops() == 5 * 768**3 * (4 * 6 + 2 * (4 * 4 + 2))
+        >>> case = block(64)  # four matrices of 64×64, one of 256×64, one of 64×256
+        >>> case.iteration_flops(steps=1) == 4 * 6 * 64**3 + 2 * (4 * 4 + 2) * 64**3
         True
         """
-        sides = [sorted(shape) for shape in self.shapes()]
-        return sum(steps * (4 * m * m * n + 2 * m**3) for m, n in sides)
+        sides = (sorted(shape) for shape in self.shapes())
+        return steps * sum(4 * m * m * n + 2 * m**3 for m, n in sides)
 
 
 @dataclass(frozen=True)
@@ -102,27 +104,32 @@ class Timing:
             speed_up = f"{self.ratio(BASELINE[name], name):.2f} ×" if name in BASELINE else ""
             share = self.ratio(name, TRAIN)
             lines.append(f"{name:23}{1e3 * self.median(name):>9.1f} ms{speed_up:>16}{share:>15.1%}")
-        for name, rate in self.rates().items():
-            peak = peak_flops(self.device, "bfloat16")
-            of_peak = f", {rate / peak:.0%} of the chip's bfloat16 peak" if peak else ""
-            lines.append(
-                f"{name}: {rate / 1e12:.3g} TFLOP/s, counted as ordinary products{of_peak}"
-            )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._rate_lines()])
 
-    def rates(self) -> dict[str, float]:
-        """Return the FLOP/s of the two iterations, counted as `Case.iteration_flops` does."""
+    def _rate_lines(self) -> Iterator[str]:
+        peak = peak_flops(self.device, "bfloat16")
+        for name, rate in self.flops_per_second().items():
+            of_peak = f", {rate / peak:.0%} of the chip's {peak / 1e12:.0f}" if peak else ""
+            yield f"{name}: {rate / 1e12:.3g} TFLOP/s{of_peak}"
+
+    def flops_per_second(self) -> dict[str, float]:
+        """Return the speed of both iterations, whose FLOPs `Case.iteration_flops` counts."""
         flops = self.case.iteration_flops()
         return {name: flops / self.median(name) for name in (OUR_ITERATION, TORCH_ITERATION)}
 
     def record(self) -> dict[str, Any]:
-        """Return what a JSON file keeps: shapes, device, median seconds, FLOP/s."""
+        """Return what a JSON file keeps of it."""
         return {
             "title": self.case.title,
             "shapes": self.case.shapes(),
+            "batch": self.case.batch,
+            "tokens": self.case.tokens,
             "device": self.device,
+            "rounds": len(self.seconds[OURS]),
             "median_seconds": {name: self.median(name) for name in self.seconds},
-            "flops_per_second": self.rates(),
+            "flops_per_second": self.flops_per_second(),
+            "peak_flops_per_second": peak_flops(self.device, "bfloat16"),
+            "text": str(self),
         }
 
 
@@ -222,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="per table")
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--width", nargs="+", type=int, help="blocks of these widths instead")
-    parser.add_argument("--json", type=Path, help="file to keep the medians in")
+    parser.add_argument("--json", type=Path, help="file to record the medians in")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     timings = []
@@ -232,9 +239,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(timings[-1], end="\n\n", flush=True)
     if options.json:
         about = environment() | {"torch": torch.__version__}
-        about["tables"] = [timing.record() for timing in timings]
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(about, indent=1) + "\n")
+        about |= {"tables": [timing.record() for timing in timings]}
+        with write_atomically(options.json) as file:
+            file.write(json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
 if __name__ == "__main__":

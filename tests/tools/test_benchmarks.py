@@ -1,4 +1,6 @@
-"""The benchmarks time what they say and format it; speed itself is not a unit test's matter."""
+"""The benchmarks time what they say and record it; how fast anything is, is not tested here."""
+
+import json
 
 import benchmarks
 import pytest
@@ -23,18 +25,27 @@ def test_a_measurement_has_all_contenders_and_the_same_rounds():
 
 
 def test_the_table_shows_medians_and_ratios():
-    names = [benchmarks.OURS, benchmarks.TORCH, benchmarks.LOOP, benchmarks.ADAMW]
-    seconds = dict(
-        zip(names, ([0.001, 0.002, 0.9], [0.006] * 3, [0.012] * 3, [0.001] * 3), strict=True)
-    )
-    timing = Timing(SMALL, "CPU", seconds | {"forward and backward": [0.1] * 3})
+    seconds = {
+        benchmarks.OURS: [0.001, 0.002, 0.9],
+        benchmarks.TORCH: [0.006] * 3,
+        benchmarks.LOOP: [0.012] * 3,
+        benchmarks.ADAMW: [0.001] * 3,
+        benchmarks.OUR_ITERATION: [0.001] * 3,
+        benchmarks.TORCH_ITERATION: [0.005] * 3,
+        benchmarks.TRAIN: [0.1] * 3,
+    }
+    timing = Timing(SMALL, "NVIDIA H100 80GB HBM3", seconds)
     assert timing.ratio(benchmarks.TORCH, benchmarks.OURS) == pytest.approx(3.0)
     lines = str(timing).splitlines()
     assert lines[0] == "small: 4 of 32×32, 1 of 128×32, 1 of 32×128"
     assert "1 × 8 tokens" in lines[1]
-    assert [line.split()[-1] for line in lines[3:]] == ["2.0%", "6.0%", "12.0%", "1.0%", "100.0%"]
+    shares = [line.split()[-1] for line in lines[3:10]]
+    assert shares == ["2.0%", "6.0%", "12.0%", "1.0%", "1.0%", "5.0%", "100.0%"]
     assert "3.00 ×" in lines[3] and "1.00 ×" in lines[4] and "0.50 ×" in lines[5]
     assert "×" not in lines[6]
+    flops = 5 * (4 * 6 * 32**3 + 2 * (4 * 32**2 * 128 + 2 * 32**3))
+    assert timing.flops_per_second()[benchmarks.OUR_ITERATION] == pytest.approx(flops / 0.001)
+    assert lines[10] == "our Newton–Schulz: 0.00983 TFLOP/s, 0% of the chip's 989"
 
 
 def test_both_newton_schulz_do_the_same_work():
@@ -68,12 +79,22 @@ def test_a_cpu_gives_a_large_model_a_small_batch(device, size):
     assert (case.batch, case.tokens) == size
 
 
-def test_the_command_line_prints_a_table(monkeypatch, capsys):
+def test_the_command_line_prints_a_table_and_records_it(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(benchmarks, "cases", lambda device: {"cpu": SMALL})
-    main(["--device", "cpu", "--seconds", "0", "--case", "cpu"])
+    file = tmp_path / "records" / "cpu.json"
+    main(["--device", "cpu", "--seconds", "0", "--case", "cpu", "--json", str(file)])
     printed = capsys.readouterr().out
     assert printed.startswith("small: 4 of 32×32")
     assert "torch.optim.AdamW" in printed
+    record = json.loads(file.read_text())
+    assert record.keys() == {"date", "python", "commit", "torch", "tables"}
+    (table,) = record["tables"]
+    assert table["text"] == printed.strip()
+    assert table["rounds"] == 3
+    assert table["shapes"] == [[32, 32]] * 4 + [[128, 32], [32, 128]]
+    assert table["median_seconds"].keys() > {"muon_lab's Muon", "torch.optim.Muon"}
+    assert table["flops_per_second"].keys() == {"our Newton–Schulz", "torch's Newton–Schulz"}
+    assert table["peak_flops_per_second"] is None
 
 
 def test_blocks_of_any_width_can_be_timed(capsys):
