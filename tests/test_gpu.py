@@ -1,6 +1,6 @@
-"""What is fast only on a GPU, each against the readable way that it stands for.
+"""What runs differently on a GPU, each compared with the plain way to compute the same.
 
-``pytest -m gpu`` runs them; on a machine without CUDA they are skipped.
+``pytest -m gpu`` runs these tests; on a machine without CUDA they are skipped.
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ def loss_and_gradient(**options):
 )
 @pytest.mark.parametrize("parts", [1, 2])
 def test_bfloat16_and_compiling_keep_loss_and_gradient(optimizer, attention, parts):
-    """Bfloat16 has 8 bits: each gradient must point the same way, and be about as long."""
+    """Bfloat16 has 8 significant bits: gradients keep their direction and about their length."""
     shared = {"optimizer": optimizer, "attention": attention, "accumulate": parts}
     loss, plain = loss_and_gradient(**shared, **PLAIN)
     fast_loss, fast = loss_and_gradient(**shared, **FAST)
@@ -67,9 +67,9 @@ def test_fused_adamw_is_adamw():
     params = [
         [torch.nn.Parameter(torch.ones(64, 32, device="cuda")) for _ in range(3)] for _ in range(2)
     ]
-    rules = [
-        torch.optim.AdamW(each, lr=0.1, weight_decay=0.1, fused=fused, foreach=False)
-        for each, fused in zip(params, (True, False), strict=True)
+    optimizers = [
+        torch.optim.AdamW(copies, lr=0.1, weight_decay=0.1, fused=fused, foreach=False)
+        for copies, fused in zip(params, (True, False), strict=True)
     ]
     generator = torch.Generator("cuda").manual_seed(0)
     for _ in range(5):
@@ -77,14 +77,14 @@ def test_fused_adamw_is_adamw():
             grad = torch.randn(64, 32, device="cuda", generator=generator)
             for p in pair:
                 p.grad = grad.clone()
-        for rule in rules:
-            rule.step()
+        for optimizer in optimizers:
+            optimizer.step()
     for fused, plain in zip(*params, strict=True):
         assert_close(fused, plain, rtol=1e-5, atol=1e-6)
 
 
-def test_a_gpu_with_little_memory_reads_a_batch_in_the_parts_advised():
-    """Half of what a step of this batch needs is enough in more parts, for the same losses."""
+def test_a_gpu_with_little_memory_reads_a_batch_in_parts():
+    """Half the memory that a whole batch needs is enough for its parts, with the same losses."""
     options = SMALL | PLAIN | {"width": 512, "batch": 64, "context": 512, "steps": 2}
     whole = train(TrainConfig(**options), progress=False)
     total = torch.cuda.get_device_properties(0).total_memory
@@ -111,7 +111,7 @@ def test_costs_are_those_of_the_gpu():
 
 @pytest.mark.parametrize("shape", [(256, 256), (128, 512), (512, 128)])
 def test_muon_steps_as_torchs_muon_does(shape):
-    """Both in bfloat16, of which five steps leave some per cent of rounding."""
+    """Both iterate in bfloat16, whose rounding adds up to a few per cent over five steps."""
     generator = torch.Generator("cuda").manual_seed(0)
     ours, theirs = (
         [torch.nn.Parameter(torch.zeros(shape, device="cuda")) for _ in range(3)] for _ in range(2)

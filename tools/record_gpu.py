@@ -180,7 +180,7 @@ def record(plan: Plan, minutes: float) -> list[str]:
                 print("#", run(task, deadline))
         missing = [task for task in tasks if not task.is_recorded]
         if missing:
-            left.append(f"{name}: {len(missing)} of {len(tasks)}")
+            left.append(f"{name}: {len(missing)} of {len(tasks)} to run")
     return left
 
 
@@ -201,7 +201,7 @@ def run(task: Task, deadline: float) -> str:
         said = printed.read()
     print(said, end="")
     if status not in (0, 1):
-        return f"stopped (exit status {status})"
+        return f"stopped with exit status {status}: the next call continues"
     if status == 1:
         task.failure.write_text(said)
     elif prints_result:
