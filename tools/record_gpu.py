@@ -85,7 +85,7 @@ class Task:
 
 def cuda_tests(plan: Plan) -> list[Task]:
     """Run the tests that need a GPU."""
-    words = "-m pytest -q -m gpu -p no:cacheprovider tests/test_gpu.py tests/model"
+    words = "-m pytest -q --color=no -m gpu -p no:cacheprovider tests/test_gpu.py tests/model"
     result = plan.benchmarks.with_name(f"{plan.gpu}-tests.txt")
     return [Task((sys.executable, *words.split()), result)]
 
@@ -231,13 +231,14 @@ def print_tables(plan: Plan) -> None:
     for folder in (plan.runs("gpu"), plan.runs("gpu-124m")):
         if any(folder.glob("*.json")):
             runs.main([str(folder)])
-    print(logit_table(sorted(plan.runs("muonclip-gpu").glob("*/*.json"))), end="\n\n")
+    if exploded := sorted(plan.runs("muonclip-gpu").glob("*/*.json")):
+        print(logit_table(exploded), end="\n\n")
     for failure in sorted(plan.data.rglob("*.failed.txt")):
         print(f"{failure} says why a command failed; it runs again if you delete this file")
 
 
 def logit_table(paths: Sequence[Path]) -> str:
-    """Tabulate the largest logit of each run in the order given, and how often it was clipped."""
+    """Tabulate each run's largest logit and the share of heads and steps that were clipped."""
     rows = [["attention", "τ", "largest logit", "heads clipped", "nats"]]
     for one in map(runs.load, paths):
         gamma = one.curves.get("gamma")  # (steps, layers, heads)
