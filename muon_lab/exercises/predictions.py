@@ -25,7 +25,7 @@ from muon_lab.exercises.compare import show
 from muon_lab.exercises.reply import Reply
 from muon_lab.runs.record import write_atomically
 
-_predictions: dict[str, object] = {}  # of this session
+_predictions: dict[str, object] = {}  # made since Python started
 
 
 def progress() -> dict:
