@@ -96,6 +96,7 @@ def summary(bests: dict[str, Best], comparisons: dict[str, Comparison]) -> str:
     baseline = next(iter(bests))
     columns = [_column(best, comparisons[name], baseline) for name, best in bests.items()]
     rows = [[label, *(column[label] for column in columns)] for label in columns[0]]
+    rows = [row for row in rows if set(row[1:]) != {"unknown"}]  # such as a CPU's peak
     return table([["each at its best", *bests], *rows])
 
 
@@ -123,11 +124,19 @@ def _column(best: Best, result: Comparison, baseline: str) -> dict[str, str]:
         "seconds per run": _numbers([run.seconds for run in best.runs], ".1f"),
         "kB per second": costs("bytes_per_second", ".1f", 1e-3),
         "optimizer's share of a step, %": costs("optimizer_share", ".1f", 100),
+        "use of the chip's peak, %": _chip_use(best),
         "peak memory, MB": costs("peak_memory_bytes", ".0f", 1e-6),
         "weights, MB": memory("weights"),
         "gradients, MB": memory("gradients"),
         "optimizer's state, MB": memory("optimizer"),
     }
+
+
+def _chip_use(best: Best) -> str:
+    used = [run.costs["model_flops_utilisation"] for run in best.runs]
+    known = any(share is not None for share in used)
+    told = ("unknown" if share is None else f"{100 * share:.1f}" for share in used)
+    return " ".join(told) if known else "unknown"
 
 
 def _numbers(values: Sequence[float | None], form: str, scale: float = 1) -> str:

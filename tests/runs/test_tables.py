@@ -47,6 +47,17 @@ def test_the_report_shows_every_seeds_number_and_the_winner():
     assert "bytes    1.50 ± 0.00 (per seed 1.50 1.50): muon needs less" in text
 
 
+def test_the_use_of_the_chip_is_shown_where_any_run_knows_it():
+    adamw = grid("adamw", (3, 2, 3), costs={"model_flops_utilisation": None})
+    muon = grid("muon", (3, 1, 3), costs={"model_flops_utilisation": None})
+    assert "chip" not in runs.report([*adamw, *muon])
+    for run in muon:
+        if run.config["seed"] == 0:
+            run.costs["model_flops_utilisation"] = 0.415
+    text = runs.report([*adamw, *muon])
+    assert row(text, "use of the chip's peak, %") == ["unknown", "41.5 unknown"]
+
+
 def started(minute, seconds, device="AMD EPYC, torch threads: 1"):
     date = f"2026-01-31T12:{minute:02}:00+00:00"
     return make_run(provenance={"date": date}, seconds=seconds, device=device)
