@@ -32,6 +32,7 @@ from muon_lab.explorers.descent import DescentExplorer
 from muon_lab.explorers.logits import LogitExplorer
 from muon_lab.explorers.matrix import MatrixExplorer
 from muon_lab.explorers.polynomial import PolynomialExplorer
+from muon_lab.explorers.scaling import ScalingExplorer
 
 __all__ = [
     "ClipExplorer",
@@ -39,4 +40,5 @@ __all__ = [
     "LogitExplorer",
     "MatrixExplorer",
     "PolynomialExplorer",
+    "ScalingExplorer",
 ]

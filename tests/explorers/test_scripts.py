@@ -312,6 +312,7 @@ def root_of(page, explorer):
         ("MatrixExplorer", "towards"),
         ("LogitExplorer", "scale"),
         ("ClipExplorer", "tau"),
+        ("ScalingExplorer", "tokens"),
     ],
 )
 def test_a_page_without_python_is_alive(page, made, name, trait):
