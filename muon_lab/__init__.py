@@ -7,6 +7,7 @@
     training/                    one training run, from its configuration to its record
     problems, descent            the lessons' test functions and NumPy update rules
     plots                        the lessons' figures
+    roofline                     what orthogonalization costs by count, and what a machine can do
     explorers/                   live pictures for JupyterLab
     exercises/                   the exercises, and the engine that checks answers
     doctor, my_course            check this machine; give a learner a copy of the course

@@ -95,6 +95,29 @@ def newton_schulz_gram(
     return x.mT if tall else x
 
 
+def newton_schulz_turbo(matrix: Matrix, *, dtype=None) -> Matrix:
+    """Orthogonalize in four steps, not five, from rows that are scaled one by one: Turbo-Muon.
+
+    With A = X Xᵀ, each row of X is divided by the root of its sum over |A|. No singular value is
+    then above 1 (the matrix of those sums minus A is diagonally dominant), and they are closer to 1
+    than after division by the norm. The first step needs A anyway. The table is that of ``you``
+    without its first step, and belongs to this scaling. The result approximates the polar factor of
+    the scaled matrix, which is near that of ``matrix``, not equal to it. Raises as `newton_schulz`.
+
+    Source: arXiv 2512.04632, with the coefficients of its repository thib-s/flash-newton-schulz.
+    """
+    x, tall = _normalised(matrix, 0.0, 1.0, dtype)
+    gram = x @ x.mT
+    sums = abs(gram).sum(-1)[..., None]  # (..., m, 1)
+    scale = (sums + (sums == 0)) ** -0.5
+    x, gram = scale * x, scale * gram * scale.mT
+    for step, (a, b, c) in enumerate(resolve("you")[1:]):
+        gram = x @ x.mT if step else gram
+        inner = _product(gram, gram, times=c, plus=(b, gram))
+        x = _product(inner, x, plus=(a, x))
+    return x.mT if tall else x
+
+
 def newton_schulz_fast(
     stack: Matrix,
     schedule: AnySchedule = "jordan",

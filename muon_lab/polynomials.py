@@ -2,7 +2,7 @@
 
 Applied to a matrix, X ← aX + (bA + cA²)X with A = XXᵀ, such a polynomial moves each singular value
 σ to p(σ) and leaves the singular vectors alone. A schedule says which (a, b, c) each step uses.
-This module names the published schedules, computes Polar Express and CANS, and measures them all.
+This module names the published schedules, computes those that have a rule, and measures them all.
 """
 
 import math
@@ -90,6 +90,32 @@ def polar_express(
     return tuple(table)
 
 
+def relaxed_cubic(lower: float = 7e-3, upper: float = 1.3, steps: int = 5) -> tuple[Triple, ...]:
+    """Compute a table of cubics, two matrix products per step, for singular values in [lower, 1].
+
+    Each step is the steepest a·x + b·x³ that brings both ends of its interval to the same height
+    and its peak to 1, so no other cubic lifts the smallest value further. The last step is scaled
+    to peak at ``upper``: the values end between there and a floor that need not be near 1, which is
+    what "relaxed" means. Raises ValueError for steps < 1 or a lower end outside (0, 1].
+
+    Source: arXiv 2606.00371. The numbers are computed here from the properties of its `cubic5`.
+
+    >>> [round(number, 4) for number in relaxed_cubic()[0]]
+    [2.589, -2.5708, 0.0]
+    """
+    if not 0 < lower <= 1:
+        raise ValueError(f"lower must lie in (0, 1], the singular values served; got {lower}")
+    check_steps(steps)
+    table = []
+    for step in range(steps):
+        square = 1 + lower + lower**2  # equal ends: a·l + b·l³ = a + b, so b = -a / square
+        peak = upper if step == steps - 1 else 1.0
+        a = 1.5 * peak / math.sqrt(square / 3)
+        table.append((a, -a / square, 0.0))
+        lower = evaluate(lower, table[-1])
+    return tuple(table)
+
+
 def check_steps(steps: int, name: str = "steps") -> int:
     """Return ``steps`` if it is a whole number >= 1; otherwise raise TypeError or ValueError."""
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer):
@@ -135,6 +161,7 @@ SCHEDULES: dict[str, Schedule] = {
             polar_express(cushion=0.0, safety=0.0),
             "Grishina et al. 2025, arXiv 2506.10935",
         ),
+        Schedule("cubic5", relaxed_cubic(), "relaxed cubic, arXiv 2606.00371; computed here"),
         Schedule("deepseek_v4", (JORDAN,) * 8 + (CONVERGENT,) * 2, "Emerging-Optimizers' table"),
     )
 }
@@ -142,6 +169,7 @@ SCHEDULES: dict[str, Schedule] = {
 COMPUTED = {
     "polar_express": cache(lambda steps: polar_express(steps=steps)),
     "cans": cache(lambda steps: polar_express(steps=steps, cushion=0.0, safety=0.0)),
+    "cubic5": cache(lambda steps: relaxed_cubic(steps=steps)),
 }  # by name, for any number of steps
 
 AnySchedule = str | Schedule | Triple | Sequence[Triple]
@@ -181,8 +209,8 @@ def resolve(schedule: AnySchedule, steps: int | None = None) -> tuple[Triple, ..
     """Return the (a, b, c) of each step.
 
     ``steps=None`` means 5 for a single triple and the table's length for a table; past its end a
-    table repeats its last triple. Polar Express and CANS by name are computed for the number of
-    steps asked for. Raises as `as_schedule` and `check_steps` do.
+    table repeats its last triple. The schedules of `COMPUTED`, by name, are computed for the number
+    of steps asked for. Raises as `as_schedule` and `check_steps` do.
 
     >>> len(resolve("jordan")), len(resolve("deepseek_v4")), len(resolve("you", 7))
     (5, 10, 7)

@@ -10,6 +10,7 @@ from muon_lab.orthogonalize import (
     newton_schulz,
     newton_schulz_fast,
     newton_schulz_gram,
+    newton_schulz_turbo,
     orthogonality_error,
     polar_factor,
 )
@@ -245,3 +246,27 @@ def test_orthogonality_error_is_the_largest_miss_of_the_gram_matrix():
     assert orthogonality_error(2 * np.eye(3)) == 3.0
     assert orthogonality_error(torch.eye(4)[:, :2]) == 0.0
     assert orthogonality_error(np.stack([np.eye(2), np.zeros((2, 2))])) == 1.0
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6), (3, 5, 9)])
+def test_turbo_is_the_last_four_steps_of_you_on_scaled_rows(convert, shape):
+    matrix = gaussian(shape)
+    x = matrix.swapaxes(-1, -2) if shape == (20, 6) else matrix
+    x = x / np.sqrt(np.abs(x @ x.swapaxes(-1, -2)).sum(-1, keepdims=True))
+    U, S, Vh = np.linalg.svd(x, full_matrices=False)
+    assert S.max() <= 1
+    wanted = (U * apply_schedule(S, SCHEDULES["you"].coefficients[1:])[..., None, :]) @ Vh
+    wanted = wanted.swapaxes(-1, -2) if shape == (20, 6) else wanted
+    got = np.asarray(newton_schulz_turbo(convert(1e3 * matrix)))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+def test_turbo_keeps_zero_rows_and_comes_near_the_polar_factor(convert):
+    matrix = gaussian((8, 32))
+    near = np.asarray(newton_schulz_turbo(convert(matrix)))
+    assert np.abs(near - polar_factor(matrix)).max() < 0.05
+    matrix[2] = 0.0
+    assert not np.asarray(newton_schulz_turbo(convert(matrix)))[2].any()
+    assert not np.asarray(newton_schulz_turbo(convert(0 * matrix))).any()

@@ -18,6 +18,7 @@ from muon_lab.polynomials import (
     fixed_points,
     optimal_quintic,
     polar_express,
+    relaxed_cubic,
     resolve,
     slope_at_zero,
 )
@@ -183,3 +184,32 @@ def test_wrong_intervals_are_refused():
 def test_a_schedule_object_is_taken_as_it_is():
     own = Schedule("own", ((1.0, 0.0, 0.0),), "here", norm_factor=2.0)
     assert as_schedule(own) is own
+
+
+def test_the_relaxed_cubic_has_the_slope_and_the_band_of_its_source():
+    assert slope_at_zero("cubic5") == pytest.approx(119, abs=0.5)
+    assert band("cubic5", lower=7e-3) == pytest.approx((0.774, 1.300), abs=6e-4)
+    assert all(c == 0 for _, _, c in SCHEDULES["cubic5"].coefficients)
+    assert SCHEDULES["cubic5"].coefficients == relaxed_cubic()
+
+
+@given(st.floats(1e-3, 0.5), st.integers(1, 4))
+@settings(max_examples=30, deadline=None)
+def test_no_other_cubic_lifts_the_smallest_value_further(lower, steps):
+    table = relaxed_cubic(lower, upper=1.0, steps=steps)
+    low, high = band(table, steps, lower=lower)
+    assert high == pytest.approx(1)
+    assert low == pytest.approx(float(apply_schedule(1.0, table, steps)), abs=1e-9)
+    a, b, _ = table[0]
+    if steps == 1:
+        for tilt in (0.99, 1.01):  # another b with the same peak 1: 2a/3·√(a/-3b) = 1
+            other = (a * tilt ** (1 / 3), b * tilt, 0.0)
+            assert band(other, 1, lower=lower)[1] == pytest.approx(1, abs=1e-6)
+            assert band(other, 1, lower=lower)[0] < low
+
+
+def test_a_relaxed_cubic_refuses_what_it_cannot_serve():
+    with pytest.raises(ValueError, match="got 2"):
+        relaxed_cubic(lower=2)
+    with pytest.raises(ValueError, match="got 0"):
+        relaxed_cubic(steps=0)

@@ -23,6 +23,7 @@ CHOSEN = {
     "06_attention": 2,
     "07_training_run": 3,
     "08_muonclip": 0,
+    "09_speed": 0,
 }
 
 
