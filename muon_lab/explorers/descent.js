@@ -157,13 +157,16 @@ const RULES = {
 
 // --- runs ------------------------------------------------------------------------------------
 
-function descend(problem, rule, options, start, steps) {
+function descend(problem, rule, options, start, steps, errors, decay) {
   const points = [start];
   const values = [problem.value(start)];
   let state;
   for (let step = 1; step <= steps; step++) {
     const here = points.at(-1);
-    const [next, after] = RULES[rule](here, problem.gradient(here), state, options);
+    const exact = problem.gradient(here);
+    const gradient = errors ? exact.map((g, i) => g + errors[step - 1][i]) : exact;
+    const lr = decay ? options.lr * (1 - (step - 1) / steps) : options.lr;
+    const [next, after] = RULES[rule](here, gradient, state, { ...options, lr });
     const value = problem.value(next);
     if (!(value <= 1e12)) return { points, values, divergedAt: step };
     points.push(next);
@@ -173,20 +176,31 @@ function descend(problem, rule, options, start, steps) {
   return { points, values, divergedAt: null };
 }
 
-function runLane(problem, known, { rule, lr, beta, start, steps, keywords }) {
+const meanOf = (values) => values.reduce((sum, each) => sum + each, 0) / values.length;
+
+function runLane(problem, known, { rule, lr, beta, start, steps, keywords, decay }, errors) {
   const columns = known.window ? 1 : known.minimum[0].length;
   const options = { lr, columns, ...(rule in BETAS && { [BETAS[rule]]: beta }), ...keywords };
-  const { points, values, divergedAt } = descend(problem, rule, options, start, steps);
+  const { points, values, divergedAt } =
+    descend(problem, rule, options, start, steps, errors, decay);
   const least = problem.value(known.minimum.flat());
   const losses = values.map((value) => Math.max(value - least, 0));
   const first = losses.findIndex((loss) => loss <= 1e-3);
   return {
     rule, lr, beta: rule in BETAS ? beta : null,
-    loss: losses.at(-1), steps_to: first < 0 ? null : first, diverged_at: divergedAt,
+    loss: losses.at(-1), first: losses[0], rises: losses.at(-1) > losses[0],
+    level: errors ? levelOf(losses, steps) : null,
+    steps_to: first < 0 ? null : first, diverged_at: divergedAt,
     times: losses.map((_, k) => k / steps), heights: losses.map((loss) => Math.max(loss, 1e-8)),
     ...(known.window ? { x: points.map(([x]) => x), y: points.map(([, y]) => y) }
       : errorsOf(points, known.minimum.flat(), columns, steps)),
   };
+}
+
+// The mean loss of the last quarter; what has diverged stays where it was.
+function levelOf(losses, steps) {
+  const count = Math.floor(steps / 4);
+  return meanOf(Array.from({ length: count }, (_, i) => losses[steps - i] ?? losses.at(-1)));
 }
 
 // The largest and the smallest singular value of a matrix's error, at some of the steps.
@@ -202,10 +216,11 @@ function errorsOf(points, target, columns, steps) {
 
 const latest = {}; // a lane's last run, which is the answer where another lane moved
 
-export function compute({ problem: name, x, y, steps, data, ...settings }) {
+export function compute({ problem: name, x, y, steps, batch, decay, data, ...settings }) {
   if (data.computed[name]) return data.computed[name]; // a problem of the reader's own
   const known = data.problems[name];
   const start = known.window ? [x, y] : known.start.flat();
+  const errors = known.window && data.errors?.map((error) => error.map((e) => e / Math.sqrt(batch)));
   const found = { rules: 0, idle: [], error_steps: known.window ? null : steps };
   for (const n of [1, 2, 3]) {
     const [rule, lr, beta] = ["rule", "lr", "beta"].map((part) => settings[part + n]);
@@ -214,10 +229,10 @@ export function compute({ problem: name, x, y, steps, data, ...settings }) {
       found.idle.push(`lr${n}`);
       continue;
     }
-    const wanted = { rule, lr, beta, start, steps, keywords: data.keywords[rule] };
-    const key = JSON.stringify([name, wanted]);
+    const wanted = { rule, lr, beta, start, steps, keywords: data.keywords[rule], decay };
+    const key = JSON.stringify([name, wanted, errors && [data.errors[0], batch]]);
     if (latest[n]?.key !== key) {
-      latest[n] = { key, run: runLane(PROBLEMS[name](known), known, wanted) };
+      latest[n] = { key, run: runLane(PROBLEMS[name](known), known, wanted, errors) };
     }
     found[`lane${n}`] = latest[n].run;
     found.rules += 1;
@@ -235,8 +250,8 @@ function react(model, trait) {
 
 const drag = {
   axes: 0,
-  label: "Start of the descent: drag it, or move it with the arrow keys",
-  enabled: (model) => Boolean(model.get("data").problems[model.get("problem")].window),
+  tip: "Press or drag in the left picture to move the start (the ring); arrow keys move it too.",
+  grabs: (model) => Boolean(model.get("data").problems[model.get("problem")].window),
   position: (model) => [model.get("x"), model.get("y")],
   move: (model, x, y) => setAll(model, { x: Number(x.toPrecision(4)), y: Number(y.toPrecision(4)) }),
 };

@@ -1,6 +1,8 @@
 """The descent explorer: up to three update rules race down one problem, from a start to drag."""
 
+import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache, partial
 from typing import ClassVar
 
@@ -8,7 +10,7 @@ import numpy as np
 from traitlets import Dict, List, Unicode, observe
 
 from muon_lab.descent import RULES, descend
-from muon_lab.explorers.base.controls import Choice, Count, Slider
+from muon_lab.explorers.base.controls import Choice, Count, Slider, Toggle
 from muon_lab.explorers.base.explorer import Explorer, script
 from muon_lab.explorers.base.marks import dots, inside, line, names, ticks
 from muon_lab.explorers.base.sentences import either, within
@@ -30,6 +32,9 @@ STYLES = {1: ("blue", "solid"), 2: ("orange", "dashed"), 3: ("green", "dotted")}
 NEAR = 1e-3
 LOWEST = 1e-8  # the loss axis ends here
 SAMPLES = 100  # intervals between the steps at which a matrix's error is decomposed
+MOST_STEPS = 500
+# The gradients' errors at each step, before they are scaled: the browser gets the same numbers.
+ERRORS = np.random.default_rng(0).normal(size=(MOST_STEPS, 2)).round(4)
 
 
 def _lane_marks(color: str, dash: str) -> list[dict]:
@@ -52,8 +57,8 @@ MARKS = [
 ]
 ARRIVED = either(
     "steps_to",
-    none=f"not yet within {NEAR:g} of the minimum.",
-    other=f"first within {NEAR:g} of the minimum after {{steps_to}}.",
+    none=either("rises", yes="", no=f"; not yet within {NEAR:g} of the minimum"),
+    other=f"; first within {NEAR:g} of the minimum after {{steps_to}}",
 )
 LANE = [
     "{rule} (lr {lr:g}",
@@ -61,7 +66,12 @@ LANE = [
     "): ",
     either(
         "diverged_at",
-        none=["loss {loss:.3g} after {steps} steps; ", ARRIVED],
+        none=[
+            "loss {loss:.3g} after {steps} steps",
+            either("rises", yes=", above the {first:.3g} of the start: it rises", no=""),
+            either("level", none=ARRIVED, other="; {level:.3g} on average over the last quarter"),
+            ".",
+        ],
         other="diverged at step {diverged_at}; its path is drawn up to there.",
     ),
 ]
@@ -70,11 +80,25 @@ SENTENCES["rules"] = either("rules", zero="No rule is chosen.", other="")
 
 
 def run_lane(
-    problem: Problem, rule: str, lr: float, beta: float, start, steps: int, keywords: Mapping
+    problem: Problem,
+    rule: str,
+    lr: float,
+    beta: float,
+    start,
+    steps: int,
+    keywords: Mapping,
+    errors: np.ndarray | None = None,
+    decay: bool = False,
 ) -> dict:
-    """Run one rule down a problem, and say in numbers how it went and how it is drawn."""
+    """Run one rule down a problem, and say in numbers how it went and how it is drawn.
+
+    ``errors`` (steps or more, 2) are added to the gradients; with ``decay`` lr falls to 0.
+    """
     known = {BETAS[rule]: beta} if rule in BETAS else {}
-    path = descend(problem, partial(RULES[rule], lr=lr, **known, **keywords), steps, start=start)
+    step = partial(RULES[rule], **known, **keywords)
+    step = falling(step, lr, steps) if decay else partial(step, lr=lr)
+    run_down = problem if errors is None else off_by(problem, errors)
+    path = descend(run_down, step, steps, start=start)
     gaps = np.maximum(path.values - problem.value(problem.minimum), 0.0)
     reached = np.flatnonzero(gaps <= NEAR)
     shown = slice(0, path.diverged_at or steps + 1)
@@ -84,6 +108,9 @@ def run_lane(
         "lr": lr,
         "beta": beta if known else None,
         "loss": float(gaps[-1]),
+        "first": float(gaps[0]),
+        "rises": bool(gaps[-1] > gaps[0]),
+        "level": None if errors is None else float(gaps[-(steps // 4) :].mean()),
         "steps_to": int(reached[0]) if len(reached) else None,
         "diverged_at": path.diverged_at,
         "points": path.points,
@@ -92,6 +119,22 @@ def run_lane(
         "heights": np.maximum(gaps[shown], LOWEST),
         **drawn(problem, path.points[shown], steps),
     }
+
+
+def off_by(problem: Problem, errors: np.ndarray) -> Problem:
+    """Return the problem with errors[k] added to the gradient of step k."""
+    left = iter(errors)
+    return replace(problem, gradient=lambda point: problem.gradient(point) + next(left))
+
+
+def falling(rule, lr: float, steps: int):
+    """Return the rule with a learning rate that falls evenly from lr towards 0."""
+    taken = itertools.count()
+
+    def step(point, gradient, state):
+        return rule(point, gradient, state, lr=lr * (1 - next(taken) / steps))
+
+    return step
 
 
 def path_in_plane(_, points: np.ndarray, steps: int) -> dict:
@@ -151,9 +194,13 @@ class DescentExplorer(Explorer):
     ``problem`` is a name of `problems.PROBLEMS` or a `Problem`; ``rules`` maps up to three names of
     `descent.RULES` to their lr and beta; ``start`` is a point of the plane. ``keywords`` maps a
     rule to further keywords; by default Muon and AdamW run without weight decay, which would move
-    the minimum. ``result`` maps the lane's number (1, 2, 3) to a dict: rule, lr, beta, loss (above
-    the minimum), steps_to (the steps until that is at most 1e-3, or None), diverged_at, points,
-    losses. A problem of your own is the one thing that the browser leaves to Python.
+    the minimum. ``noise`` is the standard deviation, per coordinate, of one example's gradient (in
+    the plane only); with it there are two more controls: ``batch``, by whose root the noise is
+    divided, and ``decay``, with which every lr falls evenly to 0. All rules meet the same noise.
+    ``result`` maps the lane's number (1, 2, 3) to a dict: rule, lr, beta, loss (above the minimum),
+    first (the loss at the start), rises, steps_to (the steps until the loss is at most 1e-3, or
+    None), level (with noise: the mean loss of the last quarter), diverged_at, points, losses. A
+    problem of your own is the one thing that the browser leaves to Python.
 
     >>> explorer = DescentExplorer("valley", {"sgd": {"lr": 0.05}}, steps=200)
     >>> explorer.result[1]["diverged_at"], explorer.result[1]["loss"] < 1e-3
@@ -169,6 +216,7 @@ class DescentExplorer(Explorer):
         *("rule2", "lr2", "beta2"),
         *("rule3", "lr3", "beta3"),
         *("problem", "x", "y", "steps"),
+        *("batch", "decay"),
     )
     size: ClassVar = (7.6, 3.6)
 
@@ -183,13 +231,25 @@ class DescentExplorer(Explorer):
     problem = Choice("rosenbrock", label="problem")
     x = Slider(0.0, low=-1, high=1, label="start x")
     y = Slider(0.0, low=-1, high=1, label="start y")
-    steps = Count(200, low=10, high=500, label="steps")
+    steps = Count(200, low=10, high=MOST_STEPS, label="steps")
+    batch = Slider(1.0, low=1, high=1024, step=np.log10(2).item(), log=True, label="batch")
+    decay = Toggle(False, label="lr falls to 0")
 
-    def __init__(self, problem="rosenbrock", rules=RACE, *, start=None, keywords=None, **values):
+    def __init__(
+        self,
+        problem="rosenbrock",
+        rules=RACE,
+        *,
+        start=None,
+        keywords=None,
+        noise: float = 0.0,
+        **values,
+    ):
         name = problem.name if isinstance(problem, Problem) else problem
         own = isinstance(problem, Problem) and not is_standard(problem)
         self._own = {name: problem} if own else {}
         self._keywords = NO_DECAY if keywords is None else dict(keywords)
+        self._errors = noise * ERRORS if noise else None  # of one example's gradient
         values = {"problem": name} | lane_values(rules) | values
         if name in self.options("problem"):
             values |= start_values(self._problem(name), start)
@@ -211,9 +271,11 @@ class DescentExplorer(Explorer):
         return window["xy".index(name)] if window and name in ("x", "y") else None
 
     def controls_of(self, view) -> list[str]:
-        """Leave out the start where the problem is not in the plane."""
+        """Leave out the start outside the plane, and the batch where there is no noise."""
         in_plane = self._problem(view).window
-        return [name for name in self.moving if in_plane or name not in ("x", "y")]
+        left_out = set() if in_plane else {"x", "y", "batch"}
+        left_out |= {"batch", "decay"} if self._errors is None else set()
+        return [name for name in self.moving if name not in left_out]
 
     def views_are_shared(self, view) -> bool:
         """Share the pictures of the package's problems."""
@@ -234,7 +296,8 @@ class DescentExplorer(Explorer):
         schedule = muon.pop("schedule", "jordan")
         muon["table"] = resolve(schedule, muon.pop("steps", None))
         muon["norm_factor"] = as_schedule(schedule).norm_factor
-        return {"problems": problems, "keywords": keywords, "computed": {}}
+        errors = None if self._errors is None else self._errors.tolist()
+        return {"problems": problems, "keywords": keywords, "computed": {}, "errors": errors}
 
     @observe("problem")
     def _take_problem(self, _):
@@ -269,6 +332,9 @@ class DescentExplorer(Explorer):
     def _race(self) -> dict:
         problem = self._problem()
         start = np.array([self.x, self.y]) if problem.window else problem.start
+        noisy = self._errors is not None and problem.window
+        errors = self._errors / np.sqrt(self.batch) if noisy else None
+        more = {"errors": errors, "decay": self.decay}
         found, idle = {}, []
         for n in LANES:
             rule, lr, beta = (getattr(self, f"{part}{n}") for part in ("rule", "lr", "beta"))
@@ -276,7 +342,8 @@ class DescentExplorer(Explorer):
             idle += [f"lr{n}"] if rule == NONE else []
             if rule != NONE:
                 keywords = self._keywords.get(rule, {})
-                found[f"lane{n}"] = run_lane(problem, rule, lr, beta, start, self.steps, keywords)
+                run = (problem, rule, lr, beta, start, self.steps, keywords)
+                found[f"lane{n}"] = run_lane(*run, **more)
         error_steps = None if problem.window else self.steps
         return {**found, "rules": len(found), "idle": idle, "error_steps": error_steps}
 

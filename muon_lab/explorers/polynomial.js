@@ -108,6 +108,7 @@ function curves(triples, last, isLog) {
   const where = (keep) => points.filter(([, slope]) => keep(Math.abs(slope))).map(([at]) => at);
   return {
     curve_x: x, curve: x.map((value) => tame(applySteps(value, triples))),
+    one_step: x.map((value) => tame(evaluate(value, last))),
     attracting: where((slope) => slope < 1), repelling: where((slope) => slope >= 1),
   };
 }
@@ -155,4 +156,51 @@ function react(model, trait) {
   else if (trait.length === 1) model.set("schedule", "custom");
 }
 
-export default { render: explorer({ compute, react }) };
+// --- the curve of one step can be dragged ------------------------------------------------------
+
+// The inverse of the integrals from 0 to 1.3, the picture's width, of products of x, x³ and x⁵.
+const INVERSE = inverseOf([1, 3, 5].map((m) => [1, 3, 5].map((n) => 1.3 ** (m + n + 1) / (m + n + 1))));
+
+function inverseOf([[a, b, c], [, e, f], [, , i]]) { // of a symmetric matrix, by its cofactors
+  const [first, second, third] = [e * i - f * f, c * f - b * i, b * f - c * e];
+  const determinant = a * first + b * second + c * third;
+  const rows = [
+    [first, second, third], [second, a * i - c * c, b * c - a * f], [third, b * c - a * f, a * e - b * b],
+  ];
+  return rows.map((row) => row.map((each) => each / determinant));
+}
+
+// The (a, b, c) whose p passes through (x, y) and, over the picture's width, is nearest to the old p
+// in the mean square; where a slider ends, as far towards it as the sliders go.
+export function pulled(old, x, y, limits) {
+  const powers = [x, x ** 3, x ** 5];
+  const dot = (row) => row.reduce((sum, each, i) => sum + each * powers[i], 0);
+  const way = INVERSE.map(dot);
+  const moves = way.map((each) => (each * (y - evaluate(x, old))) / dot(way));
+  const room = moves.map((move, i) => (move ? (limits[i][move > 0 ? 1 : 0] - old[i]) / move : 1));
+  const share = Math.min(1, ...room);
+  return old.map((each, i) => Number((each + share * moves[i]).toFixed(4)));
+}
+
+const drag = {
+  axes: 0,
+  tip: "Drag the dashed curve up or down: it passes through the pointer, and elsewhere it changes as "
+    + "little as it can.",
+  grabs(model, x, y, to) { // within 14 pixels
+    const triple = ["a", "b", "c"].map((name) => model.get(name));
+    const height = (at) => to.y(evaluate(at, triple));
+    const slope = (height(1.001 * x) - height(x)) / (to.x(1.001 * x) - to.x(x));
+    return Math.abs(height(x) - to.y(y)) < 14 * Math.hypot(1, slope);
+  },
+  move(model, x, y, held) {
+    const { controls } = viewOf(model);
+    const limits = ["a", "b", "c"].map((name) => {
+      const { low, high } = controls.find(({ trait }) => trait === name);
+      return [low, high];
+    });
+    const [a, b, c] = pulled([held.a, held.b, held.c], x, y, limits);
+    setAll(model, { schedule: "custom", a, b, c });
+  },
+};
+
+export default { render: explorer({ compute, react, drag }) };

@@ -34,6 +34,7 @@ AFTER_LIMITS = {False: (-0.2, 1.6), True: (1e-6, 3.0)}
 
 MARKS = [
     shade(0, "target.0", "target.1"),
+    line(0, "curve_x", "one_step", width=1.8, color="orange", dash="dashed"),
     line(0, "curve_x", "curve", width=2.2),
     dots(0, "attracting", "attracting", color="orange", size=9),
     dots(0, "repelling", "repelling", color="orange", size=9, hollow=True),
@@ -194,17 +195,19 @@ def compute(
 
 
 def curves(schedule: AnySchedule, steps: int, log: bool) -> dict:
-    """Compute the composed polynomial's curve, and the fixed points of the last triple.
+    """Compute the curves of all steps and of one, and the fixed points of the last triple.
 
     The last triple is the schedule's, which steps to come repeat, not that of the last step here.
     """
     low, high = LIMITS[log]
     x = np.geomspace(low, high, 500) if log else np.linspace(low, high, 500)
-    points = np.array(fixed_points(as_schedule(schedule).coefficients[-1]))
+    last = as_schedule(schedule).coefficients[-1]
+    points = np.array(fixed_points(last))
     attracts = np.abs(points[:, 1]) < 1
     return {
         "curve_x": x,
         "curve": _tame(apply_schedule(x, schedule, steps)),
+        "one_step": _tame(evaluate(x, last)),
         "attracting": points[attracts, 0],
         "repelling": points[~attracts, 0],
     }
@@ -233,7 +236,9 @@ class PolynomialExplorer(Explorer):
 
     ``schedule`` starts from a published one; setting a, b or c leaves it for "custom". ``matrix``
     is an array or tensor of your own, of shape (m, n); None removes it. ``tolerance`` is half the
-    width of the target around 1.
+    width of the target around 1. The curve of one step can be dragged: it passes through the
+    pointer and, over the picture's width, differs from the old one as little as it can (in the mean
+    square); a, b and c follow.
     ``result`` is a dict: ``after`` (the singular values after the steps, largest start first),
     ``starts``, ``landed`` (how many are in the target), ``score`` (the largest distance from 1),
     ``low`` and ``high`` (where σ from 0.01 to 1 lands), ``slope`` (at zero), ``reaches_half``,
@@ -371,7 +376,7 @@ class PolynomialExplorer(Explorer):
             right.set(yscale="log")
         diagonal = np.linspace(1e-4, 1.3, 2)
         left.plot(diagonal, diagonal, color=palette["faint"], linewidth=0.8)
-        note = "● attracting fixed point\n○ repelling fixed point"
+        note = "╌╌ p, one step: drag it\n● attracting fixed point\n○ repelling fixed point"
         style = {"ha": "right", "va": "bottom", "fontsize": 8, "color": palette["orange"]}
         left.text(0.98, 0.03, note, transform=left.transAxes, **style)
         for axes in (left, right):

@@ -379,6 +379,42 @@ def test_descent_says_when_it_arrives_and_when_it_diverges():
     assert f"diverged at step {explorer.result[1]['diverged_at']}" in (explorer.readouts["lane1"])
 
 
+def test_descent_says_when_the_loss_rises():
+    explorer = DescentExplorer("valley", {"sgd": {"lr": 0.081}}, steps=40)
+    said = explorer.readouts["lane1"]
+    assert "loss 90.1 after 40 steps, above the 20.5 of the start: it rises." in said
+    assert "not yet" not in said
+    explorer.lr1 = 0.079
+    assert "not yet within 0.001" in explorer.readouts["lane1"]
+    assert "rises" not in explorer.readouts["lane1"]
+
+
+@pytest.mark.parametrize(("lr", "batch"), [(0.02, 1.0), (0.02, 16.0), (0.01, 4.0)])
+def test_descent_hovers_at_the_level_of_its_noise(lr, batch):
+    explorer = DescentExplorer("valley", {"sgd": {"lr": lr}}, steps=500, noise=5.0, batch=batch)
+    theory = sum(lr * 25 / batch / (2 * (2 - lr * curvature)) for curvature in (1, 25))
+    assert explorer.result[1]["level"] == pytest.approx(theory, rel=0.5)
+    assert f"{explorer.result[1]['level']:.3g} on average" in explorer.readouts["lane1"]
+
+
+def test_the_learning_rate_falls_to_0_where_that_is_ticked():
+    explorer = DescentExplorer("valley", {"sgd": {"lr": 0.02}}, steps=400, noise=5.0)
+    hovering = explorer.result[1]["level"]
+    explorer.decay = True
+    assert explorer.result[1]["level"] < hovering / 3
+    moves = np.abs(np.diff(explorer.result[1]["points"], axis=0)).max(axis=1)
+    assert moves[-5:].max() < 0.05 * moves[50:150].max()
+
+
+def test_only_noise_has_a_batch():
+    shown = [each["trait"] for each in controls(DescentExplorer("valley"))]
+    assert not {"batch", "decay"} & set(shown)
+    noisy = DescentExplorer("valley", noise=5.0)
+    assert {"batch", "decay"} <= {each["trait"] for each in controls(noisy)}
+    noisy.problem = "matrix"
+    assert "batch" not in [each["trait"] for each in controls(noisy)]
+
+
 def test_descent_takes_a_problem_of_your_own():
     bowl = Problem(
         "bowl",

@@ -17,7 +17,7 @@ from muon_lab import explorers
 from muon_lab.exercises import e04
 from muon_lab.explorers import DescentExplorer, PolynomialExplorer
 from muon_lab.explorers.base.sentences import either, say
-from muon_lab.polynomials import SCHEDULES, fading
+from muon_lab.polynomials import SCHEDULES, apply_schedule, fading
 from muon_lab.problems import PROBLEMS, cliff
 
 pytestmark = [needs_chromium, pytest.mark.browser]
@@ -26,6 +26,7 @@ MAXIMA = np.exp(np.random.default_rng(0).normal(4, 1.5, (6, 2, 4)))
 MAXIMA[0, 0] = [-3.0, 0.0, 1e-9, 1e6]
 MADE = {
     "PolynomialExplorer": partial(PolynomialExplorer, matrix=np.diag([1.0, 0.1, 0.0])),
+    "DescentExplorer": partial(DescentExplorer, noise=5.0),
     "ClipExplorer": partial(explorers.ClipExplorer, {"mha": MAXIMA, "mla": MAXIMA[2:, :, :3]}),
     "LogitExplorer": partial(explorers.LogitExplorer, [3.0, -1.0, 2.0]),
 }
@@ -392,3 +393,95 @@ def test_the_exercises_are_set_by_mouse_alone(page, exercise, power):
         setattr(explorer, trait, value)
     assert root.locator("output").text_content() == "".join(explorer.readouts.values())
     root.evaluate("root => root.parentElement.remove()")
+
+
+# --- the curve by mouse and finger -----------------------------------------------------------
+
+
+def mounted_alone(page, explorer):
+    """Mount an explorer for one test; return its element, drawn."""
+    page.evaluate(
+        "([script, traits]) => mount('alone', script, traits)", [explorer._esm, explorer.state()]
+    )
+    root = page.locator(".muon-explorer").last
+    root.scroll_into_view_if_needed()
+    expect(root).to_have_attribute("data-drawn", re.compile(r"\d+"))
+    return root
+
+
+def shown_triple(root) -> tuple[float, ...]:
+    """Return what the number boxes of a, b and c show."""
+    boxes = [root.locator(f'[data-trait="{name}"] input[type=number]') for name in "abc"]
+    return tuple(float(box.input_value()) for box in boxes)
+
+
+def pixel_map(explorer, root):
+    """Return functions from the left axes' data to pixels of the page."""
+    backdrop = explorer.views[str(explorer.log).lower()]["backdrop"]
+    axes, picture = backdrop["axes"][0], root.locator(".picture canvas").last.bounding_box()
+
+    def along(value, k, start, length, size):
+        limits, here = axes["xy"[k]], value
+        if axes["logs"][k]:
+            limits, here = np.log(limits), math.log(value)
+        share = (here - limits[0]) / (limits[1] - limits[0])
+        left = picture["xy"[k]] + size * start
+        return left + size * length * (share if k == 0 else 1 - share)
+
+    def pixels(x, y):
+        left, top, width, height = axes["box"]
+        across = along(x, 0, left, width, picture["width"])
+        return across, along(y, 1, top, height, picture["height"])
+
+    return pixels
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(("x", "factor"), [(0.25, 1.2), (0.55, 0.9), (0.95, 1.15), (1.1, 0.7)])
+def test_the_curve_of_one_step_is_dragged(page, log, x, factor):
+    explorer = PolynomialExplorer(log=log)
+    root, start = mounted_alone(page, explorer), (explorer.a, explorer.b, explorer.c)
+    pixels, before = pixel_map(explorer, root), root.locator("output").text_content()
+    y = apply_schedule(x, start, 1)
+    page.mouse.move(*pixels(x, y))
+    canvas = root.locator(".picture canvas").last
+    assert canvas.evaluate("canvas => canvas.style.cursor") == "grab"
+    page.mouse.down()
+    there = pixels(x, factor * y)
+    page.mouse.move(*there, steps=5)
+    moved = shown_triple(root)
+    assert all(new != old for new, old in zip(moved, start, strict=True))
+    assert math.dist(pixels(x, apply_schedule(x, moved, 1)), there) < 2
+    assert root.locator('[data-trait="schedule"] select').input_value() == "custom"
+    expect(root.locator("output")).not_to_have_text(before)
+    page.mouse.move(*pixels(x, y), steps=5)  # and back
+    page.mouse.up()
+    assert shown_triple(root) == pytest.approx(start, abs=0.05)
+    page.mouse.move(*pixels(x, y / 20))
+    assert canvas.evaluate("canvas => canvas.style.cursor") == ""
+    root.evaluate("root => root.parentElement.remove()")
+
+
+def test_a_dragged_curve_changes_elsewhere_as_little_as_it_can(page):
+    start, x, y = np.array(SCHEDULES["jordan"].coefficients[0]), 0.6, 0.9
+    far = [[-1e3, 1e3]] * 3
+    asked = [start.tolist(), x, y, far]
+    found = page.evaluate("(asked) => modules.PolynomialExplorer.pulled(...asked)", asked)
+    assert apply_schedule(x, found, 1) == pytest.approx(y, abs=1e-3)
+    grid = np.linspace(0, 1.3, 2001)
+
+    def change(triple):
+        return np.mean((apply_schedule(grid, triple, 1) - apply_schedule(grid, start, 1)) ** 2)
+
+    for other in np.random.default_rng(0).normal(size=(20, 3)):
+        through = found + 0.1 * (other - [0, 0, other @ [x, x**3, 0] / x**5 + other[2]])
+        assert apply_schedule(x, through, 1) == pytest.approx(y, abs=1e-3)
+        assert change(through) > change(found)
+
+
+def test_a_dragged_curve_stops_where_a_slider_ends(page):
+    limits = [[0, 9], [-26, 6], [-6, 20]]
+    asked = [[3.4445, -4.775, 2.0315], 0.02, 1.5, limits]
+    found = page.evaluate("(asked) => modules.PolynomialExplorer.pulled(...asked)", asked)
+    inside = [low <= value <= high for value, (low, high) in zip(found, limits, strict=True)]
+    assert all(inside) and any(value in ends for value, ends in zip(found, limits, strict=True))

@@ -1,5 +1,5 @@
-// Controls: native inputs with a label and a number box, one for each that Python lists; and a point
-// of the picture that can be dragged.
+// Controls: native inputs with a label and a number box, one for each that Python lists; and what can
+// be dragged in the picture.
 
 // Every explorer loads this file again, and two on one page must not share their labels.
 const ID = `muon-explorer-${Math.random().toString(36).slice(2)}`;
@@ -137,45 +137,66 @@ function resetButton(model) {
   return button;
 }
 
-// --- a point that can be dragged -------------------------------------------------------------
+// --- what can be dragged ---------------------------------------------------------------------
 
-// `drag` is {axes, label, enabled(model), position(model) -> [x, y], move(model, x, y)}.
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+
+// Pointer and finger drag what `drag` describes: {axes, tip, grabs(model, x, y, map) -> boolean,
+// move(model, x, y, held)}, where `held` are the settings at the press. With position(model) ->
+// [x, y] the arrow keys move it too.
 function makeDraggable(canvas, model, drag, mapOf) {
+  const axes = () => viewOf(model).backdrop.axes[drag.axes];
+  const move = ([x, y], held) => {
+    drag.move(model, clamp(x, axes().x), clamp(y, axes().y), held);
+    model.save_changes();
+  };
+  const at = ([low, high], share, isLog) =>
+    (isLog ? low * (high / low) ** share : low + (high - low) * share);
+  const pointOf = ({ clientX, clientY }) => {
+    const [map, box] = [mapOf(drag.axes), canvas.getBoundingClientRect()];
+    const right = (clientX - box.left - map.left) / map.across;
+    const up = 1 - (clientY - box.top - map.top) / map.down;
+    return [at(axes().x, right, axes().logs[0]), at(axes().y, up, axes().logs[1])];
+  };
+  const grabs = (event) => {
+    if (!mapOf(drag.axes)) return false; // nothing is drawn yet
+    const [x, y] = pointOf(event);
+    const inside = clamp(x, axes().x) === x && clamp(y, axes().y) === y;
+    return inside && drag.grabs(model, x, y, mapOf(drag.axes));
+  };
+
+  let held = null;
+  canvas.addEventListener("pointerdown", (event) => {
+    if (!grabs(event)) return;
+    held = settingsOf(model);
+    canvas.setPointerCapture(event.pointerId);
+    canvas.style.cursor = "grabbing";
+    if (drag.position) move(pointOf(event), held); // a point comes to where it is pressed
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (held) move(pointOf(event), held);
+    else canvas.style.cursor = grabs(event) ? "grab" : "";
+  });
+  canvas.addEventListener("lostpointercapture", () => { held = null; });
+  // A finger on what can be dragged does not scroll the page; elsewhere it does.
+  canvas.addEventListener("touchstart", (event) => {
+    if (grabs(event.touches[0])) event.preventDefault();
+  }, { passive: false });
+  if (drag.position) makeMovableByKeys(canvas, model, drag, axes, move);
+}
+
+function makeMovableByKeys(canvas, model, drag, axes, move) {
   canvas.tabIndex = 0;
   canvas.dataset.lmSuppressShortcuts = "true";
   canvas.setAttribute("role", "application");
-  canvas.setAttribute("aria-label", drag.label);
-  const axes = () => viewOf(model).backdrop.axes[drag.axes];
-  const move = (x, y) => {
-    drag.move(model, clamp(x, axes().x), clamp(y, axes().y));
-    model.save_changes();
-  };
-  const shares = (event) => {
-    const map = mapOf(drag.axes);
-    return [(event.offsetX - map.left) / map.across, 1 - (event.offsetY - map.top) / map.down];
-  };
-  const at = ([low, high], share) => low + (high - low) * share;
-  const follow = (event) => {
-    const [right, up] = shares(event);
-    move(at(axes().x, right), at(axes().y, up));
-  };
-  const inside = (event) => shares(event).every((share) => share >= 0 && share <= 1);
-  canvas.addEventListener("pointerdown", (event) => {
-    if (!drag.enabled(model) || !inside(event)) return;
-    canvas.setPointerCapture(event.pointerId);
-    follow(event);
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    if (canvas.hasPointerCapture(event.pointerId)) follow(event);
-  });
-  const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+  canvas.setAttribute("aria-label", drag.tip);
   canvas.addEventListener("keydown", (event) => {
-    const way = arrows[event.key];
-    if (!way || !drag.enabled(model)) return;
+    const way = ARROWS[event.key];
+    const [x, y] = drag.position(model);
+    if (!way || !drag.grabs(model, x, y)) return;
     event.preventDefault();
     event.stopPropagation();
     const pace = ([low, high]) => (high - low) / 50;
-    const [x, y] = drag.position(model);
-    move(x + way[0] * pace(axes().x), y + way[1] * pace(axes().y));
+    move([x + way[0] * pace(axes().x), y + way[1] * pace(axes().y)]);
   });
 }

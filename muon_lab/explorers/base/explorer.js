@@ -8,9 +8,14 @@ function viewOf(model) {
 
 // What marks and sentences name: the controls' values, and what is computed from them and `data`.
 function numbersOf(model, compute) {
-  const names = Object.keys(model.get("starting"));
-  const settings = Object.fromEntries(names.map((name) => [name, model.get(name)]));
+  const settings = settingsOf(model);
   return { ...settings, ...compute({ ...settings, data: model.get("data") }) };
+}
+
+// The values of all controls by name.
+function settingsOf(model) {
+  const names = Object.keys(model.get("starting"));
+  return Object.fromEntries(names.map((name) => [name, model.get(name)]));
 }
 
 // `react(model, trait)` sets what follows from a control's change; for `drag` see makeDraggable.
@@ -43,10 +48,11 @@ function buildView(model, el, drag) {
   const picture = new Picture();
   const output = element("output");
   output.setAttribute("aria-live", "polite");
-  const root = element("div", { className: "muon-explorer" }, [panel, picture.frame, output]);
+  const tip = element("p", { className: "tip", textContent: drag?.tip ?? "" });
+  const root = element("div", { className: "muon-explorer" }, [panel, picture.frame, tip, output]);
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", model.get("title"));
-  if (drag) makeDraggable(picture.above, model, drag, (axes) => picture.layout.maps[axes]);
+  if (drag) makeDraggable(picture.above, model, drag, (axes) => picture.layout?.maps[axes]);
   el.append(root);
   return { root, panel, picture, output, drawn: 0, forget: [] };
 }
