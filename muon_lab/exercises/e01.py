@@ -220,3 +220,45 @@ q7 = Exercise(
     """,
     because="Steps grow like κ for the walker and like √κ for the ball.",
 )
+
+
+def hover(lr, curvature, noise, batch):
+    variance = lr**2 * noise**2 / batch / (1 - (1 - lr * curvature) ** 2)
+    return curvature * variance / 2
+
+
+q8 = Exercise(
+    question="At which loss does the walker hover along one direction?",
+    reference=hover,
+    cases=[(0.02, 1.0, 5.0, 1), (0.02, 25.0, 5.0, 16), (0.07, 25.0, 2.0, 4), (0.5, 2.0, 3.0, 9)],
+    hints=[
+        "A step multiplies x by 1 - lr·curvature, so its variance by the square of that.",
+        "The batch adds an error: a mean of `batch` independent errors has the variance "
+        "noise²/batch. The step multiplies it by lr, its variance by lr².",
+        "Hovering: variance = (1 - lr·curvature)² · variance + lr² · noise²/batch. Solve for it.",
+    ],
+    mistakes="""
+        noise**2 / batch => noise**2 / batch**2
+            The batch counts once: the variance of a mean of n errors falls like 1/n, its standard
+            deviation like 1/√n.
+        noise**2 / batch => noise**2
+            The batch is missing: it averages its errors, and the variance falls by that factor.
+        noise**2 / batch => noise / batch
+            `noise` is a standard deviation: a variance is its square.
+        lr**2 * noise => lr * noise
+            The step multiplies the error by lr: its variance by lr².
+        (1 - (1 - lr * curvature) ** 2) => 1
+            That is the variance that one step adds. What earlier steps added is still there, except
+            for what the slope took back.
+        (1 - (1 - lr * curvature) ** 2) => (lr * curvature)
+            The factor of x is 1 - lr·curvature; its variance is multiplied by the square of that.
+        (1 - (1 - lr * curvature) ** 2) => (2 * lr * curvature)
+            That holds for a small lr only: the square of 1 - lr·curvature has a third term.
+        curvature * variance / 2 => curvature * variance
+            The loss along x is half of curvature · x²: a factor ½ is missing.
+        curvature * variance / 2 => variance
+            That is the variance of x. The loss along it is ½ · curvature · x².
+    """,
+    because="For a small lr that is lr · noise² / (4 · batch): half the lr does what twice the "
+    "batch does.",
+)

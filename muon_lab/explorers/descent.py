@@ -33,8 +33,9 @@ NEAR = 1e-3
 LOWEST = 1e-8  # the loss axis ends here
 SAMPLES = 100  # intervals between the steps at which a matrix's error is decomposed
 MOST_STEPS = 500
-# The gradients' errors at each step, before they are scaled: the browser gets the same numbers.
-ERRORS = np.random.default_rng(0).normal(size=(MOST_STEPS, 2)).round(4)
+# The gradients' errors at each step, before they are scaled: the browser gets the same numbers. Of
+# seeds 0 to 59 this one hovers nearest to their mean (walker and ball, with decay and without).
+ERRORS = np.random.default_rng(49).normal(size=(MOST_STEPS, 2)).round(4)
 
 
 def _lane_marks(color: str, dash: str) -> list[dict]:

@@ -5,8 +5,13 @@ import io
 import itertools
 import json
 import random
+import re
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -25,6 +30,7 @@ from muon_lab.problems import Problem, cliff, rosenbrock
 
 NEEDS = {"ClipExplorer": {"max_logits": np.geomspace(1, 1e4, 24).reshape(3, 2, 4)}}
 EVERY = [partial(getattr(explorers, name), **NEEDS.get(name, {})) for name in explorers.__all__]
+TOOLS = Path(__file__).parents[2] / "tools"
 AT_MOST = 32  # combinations of one explorer's extremes
 
 
@@ -148,6 +154,19 @@ def test_the_output_carries_a_picture_beside_the_live_view(explorer):
     assert len(colours) > 100  # axes alone are grey
     assert type(explorer).__name__ in data["text/plain"]
     assert len(data["image/png"]) < 400_000
+
+
+def test_a_page_that_nbconvert_makes_shows_the_picture(tmp_path):
+    cell = nbformat.v4.new_code_cell("from muon_lab import explorers\nexplorers.DescentExplorer()")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "one.ipynb")
+    command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "html"]
+    command += ["--config", TOOLS / "nbconvert_pictures.py", tmp_path / "one.ipynb"]
+    subprocess.run(command, check=True, capture_output=True)
+    page = (tmp_path / "one.html").read_text("utf-8")
+    (picture,) = re.findall(r"<img\b[^>]*>", page)
+    drawn = base64.b64decode(re.search(r"data:image/png;base64,([^\"]+)", picture)[1])
+    assert image_of(drawn).width > 700
+    assert "widget-view+json" not in page.partition("</head>")[2]
 
 
 def test_axes_are_drawn_once_and_lie_where_the_backdrop_says(explorer):
