@@ -39,8 +39,10 @@ lint: .venv/has-test
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 
+bench: COMPILED = $(if $(shell command -v cc),--compiled)
 bench: .venv/has-test  ## measure the speeds that the course mentions
-	@$(RUN) tools/benchmarks.py
+	@$(RUN) tools/benchmarks.py --case cpu gpu-124m --seconds 15 $(COMPILED)
+	@$(RUN) tools/bench_orthogonalize.py $(COMPILED)
 	@$(RUN) tools/bench_explorers.py
 
 gpu: .venv/has-test  ## on an NVIDIA GPU: run its tests, benchmarks and recorded runs; MINUTES=9

@@ -28,9 +28,10 @@ from muon_lab.training.provenance import environment
 
 OURS, TORCH, LOOP = "muon_lab's Muon", "torch.optim.Muon", "Muon in a plain loop"
 OUR_ITERATION, TORCH_ITERATION = "our Newton–Schulz", "torch's Newton–Schulz"
+COMPILED = "muon_lab's, compiled"
 ADAMW, TRAIN = "torch.optim.AdamW", "forward and backward"
 BASELINE = {
-    **dict.fromkeys((OURS, TORCH, LOOP), TORCH),
+    **dict.fromkeys((OURS, COMPILED, TORCH, LOOP), TORCH),
     **dict.fromkeys((OUR_ITERATION, TORCH_ITERATION), TORCH_ITERATION),
 }
 CASES = {
@@ -160,19 +161,23 @@ def orthogonalizations(grads: Sequence[Tensor]) -> dict[str, Callable[[], object
     }
 
 
-def measure(case: Case, seconds: float = 20.0, device: str = "cpu") -> Timing:
-    """Time the contenders on one case."""
+def measure(
+    case: Case, seconds: float = 20.0, device: str = "cpu", *, compiled: bool = False
+) -> Timing:
+    """Time the contenders on one case; ``compiled`` adds our step under torch.compile."""
     generator = torch.Generator(device).manual_seed(0)
     shapes = case.shapes()
     grads = [torch.randn(shape, device=device, generator=generator) for shape in shapes]
     contenders: dict[str, Callable[[], object]] = {}
-    optimizers = {OURS: Muon, TORCH: torch.optim.Muon, ADAMW: torch.optim.AdamW}
-    for name in (OURS, TORCH, LOOP, ADAMW):
+    optimizers = {OURS: Muon, TORCH: torch.optim.Muon, ADAMW: torch.optim.AdamW, COMPILED: Muon}
+    for name in (OURS, *[COMPILED] * compiled, TORCH, LOOP, ADAMW):
         params = [torch.nn.Parameter(torch.zeros_like(grad)) for grad in grads]
         for p, grad in zip(params, grads, strict=True):
             p.grad = grad  # shared, because no contender writes to it
         is_loop = name == LOOP
         contenders[name] = plain_loop(params) if is_loop else optimizers[name](params, lr=1e-3).step
+    if compiled:
+        contenders[COMPILED] = torch.compile(contenders[COMPILED])
     contenders |= orthogonalizations(grads)
     contenders[TRAIN] = _forward_and_backward(case, device)
     device_name = torch.cuda.get_device_name(device) if "cuda" in device else _cpu()
@@ -229,13 +234,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="per table")
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--width", nargs="+", type=int, help="blocks of these widths instead")
+    parser.add_argument("--compiled", action="store_true", help="also under torch.compile")
     parser.add_argument("--json", type=Path, help="file to record the medians in")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     timings = []
     chosen = [block(width, options.device) for width in options.width or ()]
     for case in chosen or [cases(options.device)[name] for name in options.case]:
-        timings.append(measure(case, options.seconds, options.device))
+        timings.append(measure(case, options.seconds, options.device, compiled=options.compiled))
         print(timings[-1], end="\n\n", flush=True)
     if options.json:
         about = environment() | {"torch": torch.__version__}

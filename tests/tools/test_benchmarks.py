@@ -104,3 +104,10 @@ def test_blocks_of_any_width_can_be_timed(capsys):
         f"One block of width {w}: 4 of {w}×{w}, 1 of {4 * w}×{w}, 1 of {w}×{4 * w}"
         for w in (64, 128)
     ]
+
+
+def test_a_compiled_step_takes_its_turn_too(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda step: step)
+    timing = measure(SMALL, seconds=0.0, compiled=True)
+    assert list(timing.seconds)[:3] == [benchmarks.OURS, benchmarks.COMPILED, benchmarks.TORCH]
+    assert "×" in next(line for line in str(timing).splitlines() if "compiled" in line)
