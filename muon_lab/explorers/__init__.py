@@ -31,6 +31,7 @@ from muon_lab.explorers.clipping import ClipExplorer
 from muon_lab.explorers.descent import DescentExplorer
 from muon_lab.explorers.logits import LogitExplorer
 from muon_lab.explorers.matrix import MatrixExplorer
+from muon_lab.explorers.overhead import OverheadExplorer
 from muon_lab.explorers.polynomial import PolynomialExplorer
 from muon_lab.explorers.scaling import ScalingExplorer
 
@@ -39,6 +40,7 @@ __all__ = [
     "DescentExplorer",
     "LogitExplorer",
     "MatrixExplorer",
+    "OverheadExplorer",
     "PolynomialExplorer",
     "ScalingExplorer",
 ]

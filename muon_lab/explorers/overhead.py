@@ -11,7 +11,7 @@ from muon_lab.explorers.base.marks import dots, label, line
 from muon_lab.explorers.base.sentences import either
 
 WIDTHS, BATCHES = (64, 16_384), (256, 2**24)
-SHARES, FLOPS = (1e-3, 1e5), (1e6, 1e21)  # percent; per training step
+SHARES, FLOPS = (1e-4, 1e5), (1e6, 1e21)  # percent; per training step
 
 MARKS = [
     line(0, "batches", "over_batches.bound", color="blue", dash="dashed"),

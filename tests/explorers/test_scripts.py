@@ -314,6 +314,7 @@ def root_of(page, explorer):
         ("LogitExplorer", "scale"),
         ("ClipExplorer", "tau"),
         ("ScalingExplorer", "tokens"),
+        ("OverheadExplorer", "width"),
     ],
 )
 def test_a_page_without_python_is_alive(page, made, name, trait):
