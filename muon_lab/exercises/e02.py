@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from muon_lab.descent import descend, rmsprop
-from muon_lab.exercises.answers import Unreadable, has_length
+from muon_lab.exercises.answers import Unreadable
 from muon_lab.exercises.e01 import advice
 from muon_lab.exercises.exercise import Exercise, itself
 from muon_lab.problems import cliff
@@ -42,6 +42,14 @@ q1 = Exercise(
             That sum is over the coordinates: all share one step again. Keep one sum for each.
         gradient**2 => gradient
             The sum is of squares: bare gradients of opposite sign would cancel.
+        total + gradient**2 => gradient**2
+            That forgets the past: add the square to the old total.
+        np.sqrt(total) => np.linalg.norm(total)
+            A norm is one number for all coordinates. Take the root of each total by itself.
+        gradient / (np.sqrt(total) + 1e-10) => (np.sqrt(total) + 1e-10)
+            The gradient is missing from the step: divide it by the root.
+        point - lr => point + lr
+            That climbs: step against the gradient.
     """,
     because="Each coordinate gets its own learning rate, lr/√(sum of its squared gradients).",
 )
@@ -149,6 +157,23 @@ q5 = Exercise(
             The averages are too small at first: divide by 1 - beta**step, do not multiply.
         beta2**step => beta1**step
             square fills up with its own beta: beta2.
+        lambda m, s, t, b1, b2: m / (np.sqrt(s) + 1e-8)
+            Neither average is corrected yet: divide each by 1 - beta**step.
+        mean / (1 - beta1**step) => mean / 1 - beta1**step
+        square / (1 - beta2**step) => square / 1 - beta2**step
+            Python divides before it subtracts: put 1 - beta**step in parentheses.
+        1 - beta1**step => 1 - beta1 * step
+        1 - beta2**step => 1 - beta2 * step
+            Each step multiplies by beta, so it is a power: beta**step.
+        1 - beta1**step => beta1**step
+        1 - beta2**step => beta2**step
+            beta**step is the weight of the zero at the start. What the gradients weigh is the rest.
+        1 - beta1**step => 1 - beta1 ** (step + 1)
+        1 - beta2**step => 1 - beta2 ** (step + 1)
+            That counts one step too many: the first step is 1 already.
+        1 - beta1**step => 1 - beta1 ** (step - 1)
+        1 - beta2**step => 1 - beta2 ** (step - 1)
+            That counts one step too few, and divides by 0 at the first: its step is 1.
     """,
     because="Each average is divided by what it would be if every gradient were 1.",
 )
@@ -168,7 +193,7 @@ def walk(step_rule, gradients, lr, beta1, beta2):
     points = []
     for step, gradient in enumerate(gradients, start=1):
         result = step_rule(point, gradient, mean, square, step, lr, beta1, beta2)
-        if not has_length(result, 3):
+        if not isinstance(result, tuple | list) or len(result) != 3:
             raise Unreadable("Return three values: the new point, mean and square.")
         point, mean, square = result
         points.append(point)
@@ -195,8 +220,29 @@ q6 = Exercise(
         mean_now = mean / (1 - beta1**step) => mean_now = mean = mean / (1 - beta1**step)
         square_now = square / (1 - beta2**step) => square_now = square = square / (1 - beta2**step)
             The corrected averages were returned, so the next step corrects them once more.
+        1 - beta1**step => 1 - beta1
+        1 - beta2**step => 1 - beta2
+            The bias correction is right for step 1 only. It needs a power: 1 - beta**step.
+        / (1 - beta2**step) =>
+            The step needs both averages corrected; `square` is not.
+        / (1 - beta1**step) =>
+            The step needs both averages corrected; `mean` is not.
+        beta2**step => beta1**step
+            The correction of `square` has beta1 in it: it needs beta2.
+        lambda p, g, m, s, t, lr, b1, b2: adam_step(p, g, m, s, t, lr, b2, b1)
+            The two betas have changed places: beta1 belongs to `mean`, beta2 to `square`.
+        beta1 * mean + (1 - beta1) * gradient => (1 - beta1) * mean + beta1 * gradient
+        beta2 * square + (1 - beta2) * gradient**2 => (1 - beta2) * square + beta2 * gradient**2
+            beta is the weight of the old average, and 1 - beta that of the new gradient.
         (1 - beta1) * gradient => gradient
-            `mean` is a sum: the gradient counts 1 - beta1.
+        (1 - beta2) * gradient**2 => gradient**2
+            Both are sums: a new gradient has the weight 1 - beta1, its square 1 - beta2.
+        (1 - beta2) * gradient**2 => gradient**2
+            `square` is a sum: give the squared gradient the weight 1 - beta2.
+        (1 - beta1) * gradient => gradient
+            `mean` is a sum: give the gradient the weight 1 - beta1.
+        / (np.sqrt(square_now) + 1e-8) =>
+            That is momentum: divide by the root of the mean square as well.
         gradient**2 => gradient
             `square` is an average of squared gradients.
         gradient**2 => mean**2
@@ -260,6 +306,13 @@ q8 = Exercise(
             Two numbers besides the state: the weight and its gradient.
         * 1e9 =>
             That is in billions of parameters: a gigabyte is 1e9 bytes.
+        * 1e9 => * 2**30
+            That is for gibibytes, of 2**30 bytes. Here 1 GB is 1e9 bytes.
+        / (bytes_each * (2 + state_numbers)) => / bytes_each * (2 + state_numbers)
+            Python works from left to right, so this multiplies at the end: put all that you divide
+            by in parentheses.
+        (bytes_each * (2 + state_numbers)) => (2 * bytes_each + state_numbers)
+            The numbers of the state take bytes_each bytes each, too.
         bytes_each * ( => (
             So many numbers fit if each takes one byte: divide by bytes_each.
         gigabytes * 1e9 / =>

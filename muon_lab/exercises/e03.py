@@ -26,6 +26,10 @@ q1 = Exercise(
             Now the sizes of the entries add up to 1. The length is the root of their squares.
         np.linalg.norm(column) => (column @ column)
             column @ column is the length squared: take its root.
+        np.linalg.norm(column) => np.sum(column)
+            Now the entries add up to 1. The length is the root of the sum of their squares.
+        np.linalg.norm
+            That is the length itself. Divide the column by it.
         np.ones_like
             A column of ones points elsewhere: only the length may change.
     """,
@@ -87,6 +91,10 @@ q3 = Exercise(
             SGD's step is the gradient, so it turns exactly as the gradient does.
         {"sgd": False, "adam": False, "muon": False}
             Adam's is not, but two are: what do SGD and Muon do with an axis?
+        {"sgd": False, "adam": True, "muon": True}
+            Muon is right; the other two are not. What does Adam's sign do to [1, 0] turned by 45°?
+        {"sgd": True, "adam": True, "muon": False}
+            SGD is right; the other two are not. What does Adam's sign do to [1, 0] turned by 45°?
         {"sgd": False, "adam": True, "muon": False}
             All three the wrong way round: Adam alone works axis by axis.
     """,
@@ -115,6 +123,12 @@ q4 = Exercise(
             The largest stretch below the line is to be squared too.
         (S**2).sum() / S[0] ** 2 => np.sqrt((S**2).sum()) / S[0]
             You are one square away: this is the root of the stable rank.
+        S[0] => S[-1]
+            NumPy gives the largest stretch first: S[0]. The last is the smallest.
+        (S**2).sum() / S[0] ** 2 => S.sum() ** 2 / (S**2).sum()
+            That is another way to count. Here: the sum of squares over the largest square.
+        (S**2).sum() / S[0] ** 2 => S**2 / S[0] ** 2
+            Those are the shares, one per direction. Add them up.
         (S**2).sum() / S[0] ** 2 => np.linalg.matrix_rank(matrix)
             The plain rank counts a direction of 1e-9 like one of 1: it weighs nothing.
         / S[0] ** 2 =>
@@ -143,6 +157,14 @@ q5 = Exercise(
     mistakes="""
         U @ Vh => U @ Vh.T
             NumPy returns V already transposed: that is what the h in Vh says.
+        U @ Vh => Vh @ U
+            The matrix is U Σ Vᵀ, so U stands on the left.
+        U @ Vh => U * Vh
+            `*` multiplies entry by entry. The matrix product is `@`.
+        U @ Vh => U
+            That is one of the two rotations; the other is Vh.
+        U @ Vh => (U @ Vh).T
+            That is its transpose, which turns the other way.
         U @ Vh => matrix
             U @ np.diag(S) @ Vh is the matrix you came with: the stretches are still in it.
         U @ Vh => matrix / np.linalg.norm(matrix, 2)
@@ -199,6 +221,9 @@ q7 = Exercise(
             One product is missing: A A, small but there.
         4 * small**2 * large => 2 * small**2 * large
             Two of the three products are wide: X Xᵀ, and the last one, times X.
+        min(m, n), max(m, n) => max(m, n), min(m, n)
+            X is (small, large), so X Xᵀ and A A are (small, small): small and large have changed
+            places.
         min(m, n), max(m, n) => m, n
             A tall matrix is worked on as its transpose: use small and large, not m and n.
         steps * =>

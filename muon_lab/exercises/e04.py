@@ -40,6 +40,12 @@ q1 = Exercise(
             The last term needs five factors of X: A A X. One A gives three.
         A @ A) @ X => A @ A) @ X.T
             A Xᵀ does not fit where X is not square, and turns it over where it is: end with X.
+        c * A @ A => c * A @ A @ A
+            A A A X has seven factors of X. The last term needs five: A A X.
+        + c * A @ A =>
+            The fifth power is missing: c A A X.
+        A @ A) @ X => A @ A) * X
+            `*` multiplies entry by entry. The matrix product is `@`.
     """,
     because="A X cubes the singular values, A A X takes their fifth power, U and V stay.",
 )
@@ -71,6 +77,8 @@ q2 = Exercise(
             Right but for a sign: what must b be for a + b = 1?
         (-0.5, 1.5)
             Exchange the two: a is the factor of x, b that of x³.
+        (15 / 8, -10 / 8)
+            Those belong to a third term, 3/8 x⁵. Without it a + b must be 1 already.
     """,
     because="Slope 0 at a fixed point: an error ε becomes about -1.5 ε², so digits double.",
 )
@@ -211,7 +219,7 @@ q6 = Exercise(
 )
 
 STEEP = 0.5 * np.eye(8) + 0.5  # one stretch of 4.5, seven of 0.5; no entry above 1
-LARGE = 300.0 * np.eye(4)
+LARGE, SMALL = 300.0 * np.eye(4), 0.003 * np.eye(4)
 ROWS = np.array([6 * [1.0, -1.0], 3 * [1.0, 1.0, -1.0, -1.0]])  # sums 0, two stretches of √12
 
 
@@ -252,7 +260,7 @@ q7 = Exercise(
     question="This one blows up on some matrices. Divide by a number that keeps every σ below 1.",
     reference=orthogonalize,
     observe=fate,
-    cases=[(STEEP,), (LARGE,), (np.diag(fading(1.0, 16)),), (ROWS,), (ROWS.T,)],
+    cases=[(STEEP,), (LARGE,), (np.diag(fading(1.0, 16)),), (ROWS,), (ROWS.T,), (SMALL,)],
     hints=[
         "A matrix of ones has no entry above 1. What is its largest stretch?",
         "The sum of all σ² is the sum of all squared entries. So which number is above every σ?",
@@ -260,6 +268,9 @@ q7 = Exercise(
     mistakes="""
         np.linalg.norm(X) => np.abs(X).max()
             That is the number that was there: many small entries add up to a large stretch.
+        np.linalg.norm(X) => np.sum(X**2)
+            That is the norm squared, too much for a large matrix and too little for a small one.
+            Take the root.
         np.linalg.norm(X) => 1
             Without a division every matrix with a stretch above 1.26 escapes.
         np.linalg.norm(X) => np.linalg.norm(X, 2)
@@ -296,6 +307,12 @@ q8 = Exercise(
             The errors must alternate. With +E at all four points p = 0 and E = 1 do it.
         points**3, points**5 => points**2, points**3
             Powers 1, 2, 3: matrix products give odd powers only, 1, 3, 5.
+        points**3, points**5 => points**5, points**3
+            x³ and x⁵ have changed places, and so have b and c.
+        points**3, points**5 => points**2, points**4
+            Powers 1, 2, 4: matrix products give odd powers only, 1, 3, 5.
+        points**3, points**5 => 3 * points**2, 5 * points**4
+            Those are the slopes of x³ and x⁵. It is p itself that misses 1 by E.
         [1, -1, 1, -1] => [1, 1, -1, -1]
             The signs change from each point to the next: +, -, +, -.
     """,

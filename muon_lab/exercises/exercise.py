@@ -230,7 +230,8 @@ class Exercise:
             return self._without_the_answer(*by_name)
         numbers, wanted = as_numbers(got), as_numbers(wanted)
         if wanted is None or wanted.dtype == bool:
-            return f"{show(got)} is not right."
+            given = "" if wanted is None or numbers is not None else "Give True or False; "
+            return f"{given}{show(got)} is not right."
         if numbers is None or numbers.shape or not np.isfinite(numbers):
             return f"Give one finite number; this is {show(got)}."
         close = "a little " if abs(numbers - wanted) < 0.05 * abs(wanted) else ""

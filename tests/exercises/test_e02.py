@@ -61,3 +61,8 @@ def test_momentum_alone_does_not_notice_the_turn_and_adam_suffers_least_of_the_o
 def test_the_largest_models_are_as_its_sentence_says():
     fits = [e02.largest_model(80, numbers, 4) / 1e9 for numbers in (2, 1, 0)]
     assert [f"{billions:.1f}" for billions in fits] == ["5.0", "6.7", "10.0"]
+
+
+def test_a_step_that_returns_the_point_alone_is_told_what_to_return():
+    reply = e02.q6.check(lambda point, gradient, *_: point - gradient)  # of three numbers
+    assert reply.text == "Return three values: the new point, mean and square."

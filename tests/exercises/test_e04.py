@@ -91,11 +91,22 @@ def test_a_number_that_takes_an_svd_is_told_so(number):
         lambda X: X.sum(),
         lambda X: np.trace(X),
         lambda X: np.linalg.norm(X) ** 2,
+        lambda X: np.linalg.norm(X @ X.T),
         lambda X: np.linalg.norm(X, 1),
         lambda X: np.linalg.norm(X, np.inf),
         lambda X: abs(np.linalg.eigvals(X)).max(),
     ],
-    ids=["ten", "side", "sum", "trace", "norm²", "column sums", "row sums", "eigenvalue"],
+    ids=[
+        "ten",
+        "side",
+        "sum",
+        "trace",
+        "norm²",
+        "norm of XXᵀ",
+        "column sums",
+        "row sums",
+        "eigenvalue",
+    ],
 )
 def test_a_number_that_is_safe_for_some_matrices_only_is_not(number):
     assert e04.q7.check(orthogonalize_by(number)).status == "not yet"
