@@ -56,21 +56,21 @@ q1 = Exercise(
 
 
 def reaches_the_floor(lr, beta):
-    return min(descend(cliff(), partial(rmsprop, lr=lr, beta=beta), 100).values) < 0.01
+    return min(descend(cliff(), partial(rmsprop, lr=lr, beta=beta), 100).values) <= 1e-3
 
 
 def off_the_cliff(lr1, beta1):
-    return advice(reaches_the_floor, lr1, beta1, best_beta=0.7)
+    return advice(reaches_the_floor, lr1, beta1, best_beta=0.5)
 
 
 q2 = Exercise(
-    question="Set lr and β of RMSProp so that the loss falls below 0.01 within 100 steps.",
-    reference={"lr1": 0.1, "beta1": 0.7},
+    question="Set lr and β of RMSProp so that the loss falls below 0.001 within 100 steps.",
+    reference={"lr1": 0.07, "beta1": 0.5},
     observe=off_the_cliff,
     start={"lr1": 0.05, "beta1": 0.99},
     hints=[
         "β = 0.99 remembers the wall for hundreds of steps. How long may it remember?",
-        "Try β = 0.7 and then move lr: at 0.1 a step is a tenth of a unit, and 4 units are to go.",
+        "Try β = 0.5 and then move lr: a step is about lr long, and 4 units are to go.",
     ],
     mistakes="""
         lower β

@@ -188,9 +188,9 @@ q5 = Exercise(
         "narrower"
             More steps help only if a fixed point attracts: a slope between -1 and 1.
         "wider"
-            Nothing escapes either: the curve's top is at 1.13, and it folds everything back.
+            Nothing escapes either: a step from anywhere in [0.68, 1.13] ends there again.
     """,
-    because="The fixed point repels and the hill folds back, so the values wander for ever.",
+    because="The fixed point repels, and the curve bends all back, so the values wander for ever.",
 )
 
 
@@ -203,6 +203,7 @@ q6 = Exercise(
     reference=sliders(2.62, -3.09, 1.47),
     start=sliders(15 / 8, -10 / 8, 3 / 8, "taylor"),
     observe=landing,
+    explorer="easier",
     hints=[
         "Keep a + b + c near 1, so that 1 stays about where it is.",
         "The smallest value is 0.012. Five steps multiply it by a⁵: how large must a be?",
@@ -352,6 +353,7 @@ q10 = Exercise(
     reference=sliders(3.45, -4.73, 2.07),
     start=sliders(*JORDAN, "jordan"),
     observe=challenge,
+    explorer="challenge",
     hints=[
         "Jordan's worst value lies at 0.68. On the other side, at 1.13, there is room.",
         "Lift the whole hill a little: a bit more of c, or a bit less of -b.",

@@ -36,7 +36,8 @@ The other kinds differ only in ``observe(answer, *case)``, which says what an an
   ``choices``, and all but one are mistakes;
 * set sliders: ``start`` holds the values the explorer starts with (unchanged, it is not attempted)
   and ``observe(**settings)`` is a function of yours that returns what these values do ("diverges",
-  "crawls", "arrives"). The answer is the explorer or a dict;
+  "crawls", "arrives"). The answer is the explorer or a dict; ``explorer`` is its name in the
+  notebook, one name for each explorer, so that no check reads the sliders of another;
 * choose and explain: ``observe`` runs the choice and returns its result, so that a choice is wrong
   for what it does; find the bug: a choice of a line, or a function to mend.
 
@@ -101,6 +102,7 @@ class Exercise:
     parts: Sequence[str] = ()
     choices: Sequence = ()
     start: Mapping[str, float] | None = None
+    explorer: str = "explorer"
     tolerance: float = 1e-6
     _hints_given: int = field(default=0, init=False)
 
@@ -152,8 +154,8 @@ class Exercise:
             before, answer = f"{inspect.getsource(self.reference)}\n\n", self.reference.__name__
         elif self.start:
             moved = {k: v for k, v in self.reference.items() if v != self.start[k]}
-            before = "".join(f"explorer.{k} = {v!r}\n" for k, v in moved.items())
-            answer = "explorer"
+            before = "".join(f"{self.explorer}.{k} = {v!r}\n" for k, v in moved.items())
+            answer = self.explorer
         else:
             before, answer = "", self.formula or repr(self.reference)
         return Reply("solution", self.because, code=f"{before}{self.name}.check({answer})")

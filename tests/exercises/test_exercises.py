@@ -40,7 +40,7 @@ every_exercise = pytest.mark.parametrize(("module", "exercise"), EXERCISES)
 def run_cell(text, module, exercise):
     """Run a cell as the notebook would and give what its last line displays."""
     names = dict(vars(module)) | {"____": ____, module.__name__.rpartition(".")[2]: module}
-    names["explorer"] = SimpleNamespace(**exercise.start or {})
+    names[exercise.explorer] = SimpleNamespace(**exercise.start or {})
     tree = ast.parse(text)
     last = ast.Expression(tree.body.pop().value)
     exec(compile(tree, "<cell>", "exec"), names)
