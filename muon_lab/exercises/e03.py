@@ -147,7 +147,7 @@ q5 = Exercise(
     question="Write the polar factor: keep both rotations, set every stretch to 1.",
     reference=nearest_orthogonal,
     cases=[
-        (np.array([[2.0, 1.0], [0.0, 1.0]]),),
+        (np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 1.0], [1.0, 0.0, 3.0]]),),  # plane turns commute
         (np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 4.0]]),),
     ],
     hints=[
