@@ -197,16 +197,17 @@ class MatrixExplorer(Explorer):
 
     def draw_axes(self, figure, palette, view):
         """Draw four planes above, the axes of the spectra below."""
-        grid = figure.add_gridspec(2, 4, height_ratios=(1.0, 1.05))
-        planes = [figure.add_subplot(grid[0, k]) for k in range(4)]
+        rows = figure.add_gridspec(2, 1, height_ratios=(1.0, 1.05))
+        planes = rows[0].subgridspec(1, 4).subplots()
         for axes, name in zip(planes, STAGES, strict=True):
             axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", title=name)
             axes.set(xticks=(-2, 0, 2), yticks=(-2, 0, 2) if axes is planes[0] else ())
             axes.plot(*CIRCLE, color=palette["faint"], linewidth=0.8, linestyle=(0, (2, 2)))
-        below = figure.add_subplot(grid[1, :])
-        below.set(xlim=(0, 1.24), ylim=(1e-4, 2.0), yscale="log", xticks=(0, 0.5, 1))
+        middle = rows[1].subgridspec(1, 3, width_ratios=(1, 4, 1))[1]  # legible on a phone, too
+        below = figure.add_subplot(middle)
+        below.set(xlim=(0, 1.34), ylim=(1e-4, 2.0), yscale="log", xticks=(0, 0.5, 1))
         below.set(xlabel="share of the directions, largest first", ylabel="stretch / largest")
-        below.set(title="what three optimizers' steps do to a large gradient's spectrum")
+        below.set(title="spectra of three optimizers' steps")
         return [*planes, below]
 
     def compute(self) -> dict:
