@@ -52,6 +52,8 @@ q2 = Exercise(
             1/high is done with the steep direction at once; a larger lr helps the flat one more.
         lambda low, high: (2 / high, 1 - 2 * low / high)
             At 2/high the steep direction jumps from side to side for ever: its factor is -1.
+        2 / (low + high) => 1 / high
+            `lr` = 1/high is done with the steep direction at once; a larger one helps the flat one.
         (high - low) => (low - high)
             `factor` is a size: give it without its sign.
         lr = 2 / => lr = 1 /
@@ -112,6 +114,9 @@ q4 = Exercise(
     mistakes="""
         1.9
             That is the second step. It goes on: 1 + 0.9 + 0.81 + ...
+        0.1
+            That is 1 - β, what the ball loses per step. It also gains the gradient, and becomes
+            faster than a walker.
         0.9
             A ball that keeps 0.9 of its speed and gains more is faster, not slower.
         9.0
@@ -145,6 +150,9 @@ q5 = Exercise(
             The root is missing: a ball feels √condition. That is why it is faster.
         4 / (1 + root) ** 2 => 2 / (1 + condition)
             That lr is the walker's best. With a memory the ball may take longer steps.
+        4 / (1 + root) ** 2 => 1 / condition
+            That lr brings a walker's steep coordinate to 0 in one step. The ball's is larger:
+            (1 + s)²/condition.
         4 / (1 + root) ** 2 => 1 / (1 + root) ** 2
             Four times that: lr = (1 - s)² with s = (root - 1)/(root + 1), so 1 - s = 2/(1 +
             root).
