@@ -2,8 +2,8 @@
 
 Every member is a subclass of `Muon` that changes `Muon.update_`, the rule for a stack of matrices
 of one shape. Groups, state, stacking and AdamW for all other parameters stay Muon's, and members
-may be combined: ``class Both(NorMuon, Hyperball)``. A change needs no class where Muon's own options
-can say it: `per_head` is one.
+may be combined: ``class Both(NorMuon, Hyperball)``. Where Muon's own options can say the change, it
+needs no class: `per_head` returns such options.
 """
 
 import torch
@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from muon_lab.muon import Muon
 
+TINY = 1e-30  # divides what is zero
+
 
 def per_head(model: nn.Module) -> dict[str, dict]:
-    """Return ``matrices`` for `split_parameters` by which each head's rows are a matrix of their own.
+    """Return ``matrices`` for `split_parameters` that make each head's rows a matrix of their own.
 
-    Kimi K3, arXiv 2607.24653, section 2.5; GLM-5's Muon Split, arXiv 2602.15763. An attention layer
-    says in ``head_rows`` which of its weights stack how many heads.
+    An attention layer says in ``head_rows`` which of its weights stack how many heads. Kimi K3,
+    arXiv 2607.24653, section 2.5; GLM-5's Muon Split, arXiv 2602.15763.
 
     >>> from muon_lab.model.attention import MultiHeadAttention
     >>> per_head(nn.Sequential(MultiHeadAttention(width=32, heads=4, kv_heads=2)))
@@ -44,9 +46,9 @@ class NorMuon(Muon):
 
         def balanced(directions: Tensor) -> Tensor:  # (k, *shape)
             updates = orthogonalize(directions)
-            squares = updates.square().mean(-1, keepdim=True)  # (k, ..., rows, 1)
+            squares = updates.float().square().mean(-1, keepdim=True)  # (k, ..., rows, 1)
             rows = updates / (average_(memories, "rows", squares, self.row_beta).sqrt() + 1e-8)
-            return rows * (_norms(updates) / _norms(rows))
+            return rows * (_norms(updates) / _norms(rows).clamp_min(TINY))
 
         super().update_(params, grads, buffers, memories, orthogonalize=balanced, **rule)
 
@@ -54,8 +56,8 @@ class NorMuon(Muon):
 class Hyperball(Muon):
     """Hold the norm of every weight where it began, in place of decay; arXiv 2606.16899.
 
-    A step moves a weight W by ``lr``·‖W‖ and pulls it back to its norm, so that ``lr`` is nearly the
-    angle by which W turns. Neither the scale nor the decay counts. A weight of zeros stays zero.
+    A step moves a weight W by ``lr``·‖W‖ and pulls it back to its norm: ``lr`` is about the angle
+    by which W turns. Scale and decay have no effect. A weight of zeros stays zero.
     """
 
     def update_(self, params, *others, orthogonalize, **rule) -> None:
@@ -64,11 +66,11 @@ class Hyperball(Muon):
 
         def sized(directions: Tensor) -> Tensor:  # (k, *shape)
             updates = orthogonalize(directions)
-            return updates * (norms / _norms(updates))
+            return updates * (norms / _norms(updates).clamp_min(TINY))
 
         rule |= {"weight_decay": 0.0, "scale": 1.0}
         super().update_(params, *others, orthogonalize=sized, **rule)
-        factors = norms / _norms(torch.stack(params))
+        factors = norms / _norms(torch.stack(params)).clamp_min(TINY)
         torch._foreach_mul_(params, factors.unbind())
 
 
@@ -93,7 +95,7 @@ class Whitening(Muon):
             values, vectors = torch.linalg.eigh(
                 average_(memories, "squares", now @ now.mT, self.memory)
             )
-            values = values.clamp_min(1e-12 * values[..., -1:]).clamp_min(1e-30)
+            values = values.clamp_min(1e-12 * values[..., -1:]).clamp_min(TINY)
             update = (vectors / values.sqrt()[..., None, :]) @ (vectors.mT @ ahead)
             return update.mT if tall else update
 
@@ -119,11 +121,11 @@ def average_(memories: list[dict], name: str, values: Tensor, beta: float) -> Te
     tensor([3., 8.])
     """
     for memory, value in zip(memories, values, strict=True):
-        memory[name] = torch.lerp(value, memory.get(name, value), beta)
+        memory[name] = value.lerp(memory.get(name, value), beta)
     return torch.stack([memory[name] for memory in memories])
 
 
 def _norms(stack: Tensor) -> Tensor:
     """Return the Frobenius norm of each of k matrices, in a shape that divides the stack."""
-    norms = stack.flatten(1).norm(dim=1).clamp_min(1e-30)
+    norms = stack.flatten(1).norm(dim=1)
     return norms.view(-1, *[1] * (stack.ndim - 1))

@@ -162,6 +162,9 @@ class Muon(torch.optim.Optimizer):
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.dtype != self.state[p][name].dtype:
                     self.state[p][name] = value.to(self.state[p][name].device, copy=True)
+            for i, memory in state.get("memories", {}).items():
+                kept = {name: value.to(p.device, copy=True) for name, value in memory.items()}
+                self.state[p]["memories"][i] = kept
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None):
@@ -245,7 +248,9 @@ def _step_muon(
     if optimizer.remembers:
         kept = [optimizer.state[p].setdefault("memories", {}) for p in params]
         pieces = [range(len(_matrices(p, group))) for p in params]
-        parts.append([k.setdefault(i, {}) for k, each in zip(kept, pieces, strict=True) for i in each])
+        parts.append(
+            [k.setdefault(i, {}) for k, each in zip(kept, pieces, strict=True) for i in each]
+        )
     for stack in _stacks(*parts):
         rows, columns = matrix_shape(stack[0][0].shape, group["kernels"], group["heads"])[-2:]
         optimizer.update_(
