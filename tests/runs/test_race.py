@@ -74,7 +74,7 @@ def test_runs_of_two_versions_of_a_file_are_refused():
 def test_an_entry_of_another_model_is_told_what_differs_and_what_would_work():
     entry = sweep(MINE, 1.0, config={"width": 7})
     with pytest.raises(
-        ValueError, match=r"differ in width 7 and 1.*training.sweep --optimizer adamw"
+        ValueError, match=r"(?s)differ in width 7 and 1.*training.sweep --optimizer adamw"
     ):
         standing(entry, RECORDED)
 
