@@ -15,7 +15,7 @@ from muon_lab.runs.compare import Best, best_of, compare, shared_settings
 from muon_lab.runs.record import Run
 from muon_lab.runs.tables import ORDER, RECORDED, read, table
 
-FOLDERS = ("cpu", "after")  # of data/runs: the optimizers that everybody races against
+FOLDERS = ("cpu", "after", "race")  # of data/runs: the optimizers that everybody races against
 BASELINES = f"record some, python -m muon_lab.training.sweep --optimizer {' '.join(ORDER)} ..."
 
 
