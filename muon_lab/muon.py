@@ -89,6 +89,8 @@ class Muon(torch.optim.Optimizer):
     >>> optimizer.step()
     """
 
+    remembers = False  # a subclass that sets it gets ``memories`` in `update_`
+
     def __init__(
         self,
         params,
@@ -160,6 +162,9 @@ class Muon(torch.optim.Optimizer):
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.dtype != self.state[p][name].dtype:
                     self.state[p][name] = value.to(self.state[p][name].device, copy=True)
+            for i, memory in state.get("memories", {}).items():
+                kept = {name: value.to(p.device, copy=True) for name, value in memory.items()}
+                self.state[p]["memories"][i] = kept
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None):
@@ -174,10 +179,18 @@ class Muon(torch.optim.Optimizer):
             work.append((group, tensors))
         for group, (params, grads, *state) in work:
             if group["use_muon"]:
-                _step_muon(params, grads, state[0], group)
+                _step_muon(params, grads, state[0], group, self)
             else:
                 _step_adamw(params, grads, state, group)
         return loss
+
+    def update_(self, params, grads, buffers, memories=None, **rule) -> None:
+        """Step matrices of one shape by `muon_update_`; `after_muon` has subclasses that change it.
+
+        ``memories``, if the class ``remembers``, are a dict for each matrix, in which a subclass
+        keeps tensors from step to step.
+        """
+        muon_update_(params, grads, buffers, **rule)
 
     @torch.no_grad()
     def direction(self, parameter: Tensor) -> Tensor:
@@ -221,7 +234,9 @@ class Muon(torch.optim.Optimizer):
                 steps.append(state["step"])
 
 
-def _step_muon(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], group: dict):
+def _step_muon(
+    params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], group: dict, optimizer: Muon
+) -> None:
     lr = group["lr"]
     if torch.compiler.is_compiling():  # a number would be a constant, recompiled whenever it moves
         lr = lr * torch.ones((), dtype=torch.float64, device=params[0].device) if params else lr
@@ -230,9 +245,15 @@ def _step_muon(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor],
     if group["maximize"]:
         grads = [-grad for grad in grads]
     parts = [[m for t in ts for m in _matrices(t, group)] for ts in (params, grads, buffers)]
+    if optimizer.remembers:
+        kept = [optimizer.state[p].setdefault("memories", {}) for p in params]
+        pieces = [range(len(_matrices(p, group))) for p in params]
+        parts.append(
+            [k.setdefault(i, {}) for k, each in zip(kept, pieces, strict=True) for i in each]
+        )
     for stack in _stacks(*parts):
         rows, columns = matrix_shape(stack[0][0].shape, group["kernels"], group["heads"])[-2:]
-        muon_update_(
+        optimizer.update_(
             *stack,
             lr=lr,
             scale=update_scale(rows, columns, group["adjust_lr_fn"]),
@@ -258,13 +279,11 @@ def _matrices(tensor: Tensor, group: dict) -> tuple[Tensor, ...]:
     return tensor.split(tuple(group["rows"]), dim=-2) if group["rows"] else (tensor,)
 
 
-def _stacks(
-    params: list[Tensor], grads: list[Tensor], buffers: list[Tensor]
-) -> Iterator[tuple[list[Tensor], ...]]:
+def _stacks(params: list[Tensor], *others: list) -> Iterator[tuple[list, ...]]:
     """Sort into lists of one shape, dtype and device, of about STACK numbers each."""
     alike = defaultdict(list)
-    for trio in zip(params, grads, buffers, strict=True):
-        alike[trio[0].shape, trio[0].dtype, trio[0].device].append(trio)
+    for each in zip(params, *others, strict=True):
+        alike[each[0].shape, each[0].dtype, each[0].device].append(each)
     for (shape, _, device), same in alike.items():
         count = max(1, STACK.get(device.type, STACK["elsewhere"]) // math.prod(shape))
         for start in range(0, len(same), count):

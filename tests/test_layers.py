@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "muon_lab"
-OPTIMIZER = "polynomials split orthogonalize options muon clip"
+OPTIMIZER = "polynomials split orthogonalize options muon clip after_muon"
 # Each part may import the parts named behind it, which all come before it in this list.
 MAY_IMPORT = {
     "polynomials": "",
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "options": "polynomials split",
     "muon": "polynomials split orthogonalize options",
     "clip": "muon",
+    "after_muon": "muon",
     "descent": "polynomials problems orthogonalize",
     "training": f"{OPTIMIZER} model runs",
     "plots": "polynomials runs",

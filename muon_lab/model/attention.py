@@ -295,6 +295,11 @@ class MultiHeadAttention(_Attention):
             self.key_norm = nn.RMSNorm(self.head_width)
 
     @property
+    def head_rows(self) -> dict[str, int]:
+        """Which weights stack the rows of several heads, and of how many."""
+        return {"query": self.heads, "key": self.kv_heads, "value": self.kv_heads}
+
+    @property
     def query_weight(self) -> Tensor:
         """A weight that gets a gradient from every logit."""
         return self.query.weight
@@ -394,6 +399,12 @@ class MultiHeadLatentAttention(_Attention):
             raise ValueError(
                 f"RoPE rotates pairs, so rotary_width must be even; got {self.rotary_width}"
             )
+
+    @property
+    def head_rows(self) -> dict[str, int]:
+        """Which weights stack the rows of several heads, and of how many."""
+        by_head = ("query_content", "query_rotary", "key_content", "value")
+        return dict.fromkeys(by_head, self.heads)
 
     @property
     def query_weight(self) -> Tensor:

@@ -193,9 +193,9 @@ def best_of(runs: Sequence[Run], optimizer: str) -> Best:
     Traceback (most recent call last):
     ValueError: no run of muon; there are runs of no optimizer
     """
-    own = sorted((run for run in runs if run.config["optimizer"] == optimizer), key=_seed)
+    own = sorted((run for run in runs if run.optimizer == optimizer), key=_seed)
     if not own:
-        found = ", ".join(sorted({run.config["optimizer"] for run in runs})) or "no optimizer"
+        found = ", ".join(sorted({run.optimizer for run in runs})) or "no optimizer"
         raise ValueError(f"no run of {optimizer}; there are runs of {found}")
     _check_unique(own)
     sweep_seed, _ = Counter(map(_seed, own)).most_common(1)[0]  # of equals the first, the smallest

@@ -51,11 +51,12 @@ REQUIRED = {"loss": ("steps",)} | {  # by `Run` itself
     f"valid_{name}": ("validations",) for name in ("step", "loss", "bytes", "seconds")
 }
 SPECTRUM = ("spectra", "matrices", "quantiles")
-CURVES = REQUIRED | {
-    "grad_norm": ("steps",), "spectrum_step": ("spectra",), "momentum_spectrum": SPECTRUM,
-    "update_spectrum": SPECTRUM, "rare_share": SPECTRUM[:2], "rare_share_momentum": SPECTRUM[:2],
+CURVES = REQUIRED | {"grad_norm": ("steps",)}
+OPTIONAL_CURVES = {
+    "max_logit": ("steps", "layers", "heads"), "gamma": ("steps", "layers", "heads"),
+    "spectrum_step": ("spectra",), "momentum_spectrum": SPECTRUM, "update_spectrum": SPECTRUM,
+    "rare_share": SPECTRUM[:2], "rare_share_momentum": SPECTRUM[:2],
 }  # fmt: skip
-OPTIONAL_CURVES = {name: ("steps", "layers", "heads") for name in ("max_logit", "gamma")}
 AXES = {"bytes": "valid_bytes", "steps": "valid_step", "seconds": "valid_seconds"}
 RECORD_AGAIN = "record it again with python -m muon_lab.training --save FILE"
 
@@ -67,7 +68,8 @@ class Run:
     Every run has the curves ``loss`` (steps,), in nats per byte on each step's own batch; and, per
     validation, ``valid_step``, ``valid_loss`` in nats per byte, ``valid_bytes`` read so far and
     ``valid_seconds`` of training so far, without validation. Recorded runs also have ``grad_norm``
-    (steps,) and, at each ``spectrum_step``, the spectra of ``training/spectra.py``; with attention
+    (steps,) and, unless the optimizer is the reader's own, at each ``spectrum_step`` the spectra of
+    ``training/spectra.py``; with attention
     watched ``max_logit`` and with attention clipped ``gamma``, both (steps, layers, heads).
 
     Raises ValueError for missing curves and for curves that are not arrays of finite numbers.
@@ -92,9 +94,15 @@ class Run:
             self.curves[name] = np.array(rounded).reshape(curve.shape)
 
     @property
+    def optimizer(self) -> str:
+        """The optimizer's name, without its file's folder: "muon", "my_optimizer.py:MyMuon"."""
+        per_head = " per head" * self.config.get("per_head", False)
+        return self.config["optimizer"].rpartition("/")[2] + per_head
+
+    @property
     def label(self) -> str:
         """Optimizer, learning rate and seed in one line."""
-        return "{optimizer} lr {lr:g} seed {seed}".format(**self.config)
+        return f"{self.optimizer} lr {self.config['lr']:g} seed {self.config['seed']}"
 
     @property
     def final_loss(self) -> float:

@@ -13,7 +13,7 @@ RECORDED = Path(__file__).parents[2] / "data" / "runs"
 ORDER = ("adamw", "muon", "muonclip")  # the first one present is the baseline
 SLOW = 1.4  # times the median seconds; undisturbed runs of one model stay well below
 COLUMNS: dict[str, Callable[[Run], str]] = {
-    "optimizer": lambda run: run.config["optimizer"],
+    "optimizer": lambda run: run.optimizer,
     "attention": lambda run: run.config["attention"],
     "lr": lambda run: f"{run.config['lr']:g}",
     "decay": lambda run: f"{run.config['weight_decay']:g}",
@@ -79,9 +79,10 @@ def report(runs: Sequence[Run]) -> str:
 
     The baseline is AdamW if it is among them. Raises ValueError for runs that `compare` refuses.
     """
-    names = [name for name in ORDER if any(run.config["optimizer"] == name for run in runs)]
+    found = dict.fromkeys(run.optimizer for run in runs)
+    names = sorted(found, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
     if not names:
-        raise ValueError(f"no run of {', '.join(ORDER)}")
+        raise ValueError("there are no runs to compare")
     bests = {name: best_of(runs, name) for name in names}
     comparisons = {name: compare(bests[names[0]].runs, best.runs) for name, best in bests.items()}
     doubtful = [name for name in names if bests[name].at_edge and len(bests[name].tried) > 1]

@@ -5,6 +5,7 @@ A preset names sizes and learning rates. It fills in every field of a `TrainConf
 
 import argparse
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, fields
@@ -17,7 +18,7 @@ from muon_lab.model.gpt import AttentionKind, GPTConfig
 from muon_lab.training.device import default_device, has_compiler
 
 PresetName = Literal["tiny", "cpu", "cpu-long", "gpu", "gpu-124m"]
-OptimizerName = Literal["adamw", "muon", "muonclip"]
+OPTIMIZERS = ("adamw", "muon", "muonclip")
 ScheduleName = Literal["linear", "cosine", "constant", "wsd"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -69,6 +70,9 @@ RANGES = {  # by field, or by type for all other fields
 }
 
 
+OWN_OPTIMIZER = re.compile(r".+\.py:\w+")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Say everything that decides a run; what is None is filled in by the preset.
@@ -87,7 +91,9 @@ class TrainConfig:
     # Each annotation ends with the option's help on the command line.
     preset: Annotated[PresetName, "sizes and steps: tiny (seconds), cpu (a minute on 2 cores), "
                       "cpu-long (ten), gpu (32 million parameters), gpu-124m (GPT-2 small)"] = "cpu"
-    optimizer: Annotated[OptimizerName, "adamw, muon, or muonclip (Muon with QK-Clip)"] = "adamw"
+    optimizer: Annotated[str, "adamw, muon, muonclip (Muon with QK-Clip), or your own: FILE.py:NAME"
+                         ] = "adamw"
+    per_head: Annotated[bool, "orthogonalize the rows of each attention head alone"] = False
     attention: Annotated[AttentionKind, "multi-head, grouped-query or latent attention"] = "mha"
     kv_heads: Annotated[int | None, "key and value heads of gqa (default: half the heads)"] = None
     qk_norm: Annotated[bool, "normalize queries and keys"] = False
@@ -140,6 +146,15 @@ class TrainConfig:
         object.__setattr__(self, name, value)  # as the dataclass is frozen
 
     def _check_combinations(self) -> None:
+        if self.optimizer not in OPTIMIZERS and not OWN_OPTIMIZER.fullmatch(self.optimizer):
+            raise ValueError(
+                f"optimizer must be one of {', '.join(OPTIMIZERS)}, or your own as FILE.py:NAME, "
+                f"for example my_optimizer.py:MyMuon; got {self.optimizer!r}"
+            )
+        if self.per_head and self.optimizer == "adamw":
+            raise ValueError(
+                "per_head is about orthogonalization, and AdamW has none: leave it out"
+            )
         if self.batch % self.accumulate:
             works = [parts for parts in range(1, self.batch + 1) if self.batch % parts == 0]
             raise ValueError(

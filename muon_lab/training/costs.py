@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from muon_lab.training.device import now
 from muon_lab.training.state import Training
@@ -92,7 +93,7 @@ def state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str,
     {'weights': 400, 'gradients': 400, 'optimizer': 400}
     """
     params = list(model.parameters())  # a tied weight once
-    kept = (value for state in optimizer.state.values() for value in state.values())
+    kept = tree_leaves(list(map(dict, optimizer.state.values())))
     return {
         "weights": _bytes(params),
         # A run resumed at its end has no gradients; each would be as large as its parameter.

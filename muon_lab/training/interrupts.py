@@ -59,6 +59,12 @@ def check_gradients(training: Training, loss: float, norm: Tensor) -> None:
     """Stop before a step that NaN or Inf would spoil, and say where they are."""
     if math.isfinite(loss) and norm.isfinite():
         return
+    spoiled = [n for n, p in training.model.named_parameters() if not p.isfinite().all()]
+    if spoiled:
+        raise FloatingPointError(
+            f"step {training.step} of {training.config.optimizer} left NaN or Inf in the weights "
+            f"{', '.join(spoiled[:3])}{' ...' * (len(spoiled) > 3)}. {_smaller_lr(training)}"
+        )
     where = [
         name for name, p in training.model.named_parameters()
         if p.grad is not None and not p.grad.isfinite().all()

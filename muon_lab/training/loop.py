@@ -17,7 +17,7 @@ from tqdm import tqdm
 from muon_lab.clip import MuonClip
 from muon_lab.runs.record import Run
 from muon_lab.training.checkpoint import load_checkpoint_, reserve_checkpoint, save_checkpoint
-from muon_lab.training.config import TrainConfig
+from muon_lab.training.config import OPTIMIZERS, TrainConfig
 from muon_lab.training.costs import costs, forget_peak_memory, gradient_norm
 from muon_lab.training.data import windows
 from muon_lab.training.device import check_single_process, now
@@ -223,6 +223,6 @@ def validate_(training: Training) -> None:
         valid_seconds=training.seconds,
     )
     check_validation(training)
-    if training.step:
+    if training.step and config.optimizer in OPTIMIZERS:  # of your own nothing is known
         spectra = spectra_of(training.model, training.optimizer)
         training.append(spectrum_step=training.step, **spectra)

@@ -16,6 +16,7 @@ from muon_lab.model.gpt import GPT
 from muon_lab.runs.record import Run
 from muon_lab.training.config import TrainConfig
 from muon_lab.training.data import xz_bits_per_byte
+from muon_lab.training.optimizers import source_sha256
 from muon_lab.training.spectra import describe_spectra
 from muon_lab.training.state import Training
 
@@ -26,19 +27,25 @@ def describe(training: Training) -> dict[str, Any]:
     """Say where and on what a run was made: its provenance."""
     device, corpus = torch.device(training.config.device), training.corpus
     cpu = f"{processor()}, torch threads: {torch.get_num_threads()}"
-    return environment() | {
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
-        "command": training.config.command(),
-        "spectra": describe_spectra(training.model),
-        "corpus": {
-            "name": corpus.name,
-            "sha256": corpus.sha256,
-            "train_bytes": corpus.train.numel(),
-            "valid_bytes": corpus.valid.numel(),
-            "xz_bits_per_byte": round(xz_bits_per_byte(corpus.valid), 4),
-        },
-    }
+    source = source_sha256(training.config.optimizer)
+    about = {} if source is None else {"optimizer_sha256": source}
+    return (
+        environment()
+        | about
+        | {
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+            "command": training.config.command(),
+            "spectra": describe_spectra(training.model),
+            "corpus": {
+                "name": corpus.name,
+                "sha256": corpus.sha256,
+                "train_bytes": corpus.train.numel(),
+                "valid_bytes": corpus.valid.numel(),
+                "xz_bits_per_byte": round(xz_bits_per_byte(corpus.valid), 4),
+            },
+        }
+    )
 
 
 def environment() -> dict[str, Any]:
@@ -110,6 +117,9 @@ def file_name(config: TrainConfig) -> str:
 
     >>> file_name(TrainConfig(optimizer="muon", lr=0.02, seed=1))
     'muon-mha-lr0.02-decay0.1-seed1.json'
+    >>> file_name(TrainConfig(optimizer="entries/my_optimizer.py:MyMuon"))
+    'my_optimizer.MyMuon-mha-lr0.01-decay0.1-seed0.json'
     """
-    form = "{optimizer}-{attention}-lr{lr:g}-decay{weight_decay:g}-seed{seed}.json"
-    return form.format(**vars(config))
+    form = "{name}-{attention}-lr{lr:g}-decay{weight_decay:g}-seed{seed}.json"
+    name = Path(config.optimizer).name.replace(".py:", ".") + "-per-head" * config.per_head
+    return form.format(name=name, **vars(config))

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from muon_lab.runs.tables import ORDER
 from muon_lab.training.config import TrainConfig, parse
 from muon_lab.training.data import load_corpus
 from muon_lab.training.loop import train
+from muon_lab.training.optimizers import source_sha256
 from muon_lab.training.provenance import file_name
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # multiples of the preset's learning rate
@@ -62,8 +63,7 @@ def sweep(
         raise ValueError(f"every optimizer needs the same number of tries; these have {tries}")
     first = [replace(config, seed=seeds[0]) for configs in grids.values() for config in configs]
     runs = run_all(first, folder, corpus, jobs)
-    names = {run.config["optimizer"] for run in runs}
-    bests = [best_of(runs, name).runs[0] for name in grids if name in names]
+    bests = [best_of(runs, name).runs[0] for name in {run.optimizer for run in runs}]
     chosen = [config for config in first if any(matches(config, run) for run in bests)]
     # The optimizers take turns, so that a machine which slows down for a while slows all of them.
     more = [replace(config, seed=seed) for seed in seeds[1:] for config in chosen]
@@ -85,10 +85,16 @@ def run_all(
 
 
 def matches(config: TrainConfig, run: Run, sha256: str | None = None) -> bool:
-    """Tell whether a recorded run has this configuration and, if its hash is given, this text."""
+    """Tell whether a recorded run has this configuration and, if its hash is given, this text.
+
+    An optimizer of your own must still have the source with which it was recorded.
+    """
     same_text = sha256 in (None, run.provenance["corpus"]["sha256"])
+    same_source = run.provenance.get("optimizer_sha256") == source_sha256(config.optimizer)
+    usual = {each.name: each.default for each in fields(config)}  # of settings newer than the run
     settings = asdict(config).items()
-    return same_text and all(run.config.get(k) == v for k, v in settings if k != "corpus")
+    same = all(run.config.get(k, usual[k]) == v for k, v in settings if k != "corpus")
+    return same_text and same_source and same
 
 
 def run_missing(
@@ -142,7 +148,8 @@ def _parser() -> argparse.ArgumentParser:
         "python -m muon_lab.training, for every run.",
         allow_abbrev=False,
     )
-    parser.add_argument("--optimizer", nargs="+", choices=ORDER, default=list(ORDER[:2]))
+    parser.add_argument("--optimizer", nargs="+", default=list(ORDER[:2]),
+                        help="adamw, muon, muonclip, or your own as FILE.py:NAME")  # fmt: skip
     parser.add_argument("--factors", nargs="+", type=float, default=FACTORS,
                         help="learning rates to try, as multiples of the preset's")  # fmt: skip
     parser.add_argument("--decay", nargs="+", type=float, default=DECAYS, help="decays to try")

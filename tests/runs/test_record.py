@@ -99,7 +99,6 @@ LOST = [
     "curves.valid_bytes",
     "curves.valid_step",
     "curves.grad_norm",
-    "curves.momentum_spectrum",
     "costs.optimizer_share",
     "costs.state_bytes.optimizer",
     "samples.after",

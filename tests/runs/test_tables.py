@@ -138,7 +138,15 @@ def test_sides_of_other_seeds_are_listed_without_a_comparison(tmp_path, capsys):
     assert "[0, 1] and [0]" in capsys.readouterr().out
 
 
-def test_runs_of_other_optimizers_are_listed_without_a_comparison(tmp_path, capsys):
-    make_run(optimizer="sgd").save(tmp_path / "a.json")
+def test_your_own_optimizer_is_compared_after_the_courses(tmp_path, capsys):
+    mine = [make_run((9, loss), i, optimizer="a/my.py:Mine") for i, loss in enumerate((2, 3))]
+    for i, run in enumerate([*mine, *(run for run in ADAMW if run.config["lr"] == 2)]):
+        run.save(tmp_path / f"{i}.json")
     assert runs.main([str(tmp_path)]) == 0
-    assert "no comparison: no run of adamw, muon, muonclip" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "my.py:Mine against adamw: gap" in printed and "a/my.py" not in printed
+
+
+def test_no_runs_make_no_report():
+    with pytest.raises(ValueError, match="no runs to compare"):
+        runs.report([])

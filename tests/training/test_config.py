@@ -52,7 +52,7 @@ def test_a_value_of_a_wrong_type_is_refused_with_an_example(name, value, part):
         ("preset", "huge", "one of tiny, cpu, cpu-long, gpu, gpu-124m; got 'huge'"),
         ("preset", ["cpu"], "one of tiny"),
         ("optimizer", "sgd", "one of adamw, muon, muonclip"),
-        ("optimizer", None, "one of adamw, muon, muonclip"),
+        ("optimizer", "mine.py", "one of adamw, muon, muonclip, or your own as FILE.py:NAME"),
         ("attention", "MHA", "one of mha, gqa, mla"),
         ("schedule", "square", "one of linear, cosine, constant, wsd"),
         ("precision", "float16", "one of float32, bfloat16"),
@@ -142,7 +142,10 @@ def test_several_rates_and_seeds_make_every_pair():
     ("arguments", "part"),
     [
         (["--steps", "0"], "steps must be at least 1"),
-        (["--optimizer", "sgd"], "--optimizer: invalid choice: 'sgd'"),
+        (
+            ["--optimizer", "sgd"],
+            "your own as FILE.py:NAME, for example my_optimizer.py:MyMuon; got 'sgd'",
+        ),
         (["--seed", "0", "1", "--checkpoint", "c.pt"], "--checkpoint holds one run"),
     ],
 )

@@ -9,6 +9,7 @@ from muon_lab.runs import load
 from muon_lab.training import sweep as sweep_module
 from muon_lab.training.config import TrainConfig
 from muon_lab.training.data import load_corpus
+from muon_lab.training.optimizers import source_sha256
 from muon_lab.training.provenance import file_name
 from muon_lab.training.sweep import grid, main, matches, sweep, train_in_process
 
@@ -83,6 +84,25 @@ def test_a_record_of_a_different_text_does_not_count(tmp_path, runner):
     (run,) = sweep(grids(factors=(1,), decays=(0.1,)), [0], tmp_path, corpus=TEXT)
     assert matches(TINY, run, sha256=load_corpus(TEXT).sha256)
     assert not matches(TINY, run, sha256="another")
+
+
+def test_a_record_older_than_a_setting_had_that_settings_default():
+    run = make_run(config=asdict(TINY))
+    del run.config["per_head"]
+    assert matches(TINY, run)
+    assert not matches(replace(TINY, optimizer="muon", per_head=True), run)
+
+
+def test_a_record_of_an_older_version_of_your_own_optimizer_does_not_count(tmp_path, runner):
+    file = tmp_path / "my_optimizer.py"
+    file.write_text("from torch.optim import SGD\n")
+    config = replace(TINY, optimizer=f"{file}:SGD")
+    run = make_run(
+        config=asdict(config), provenance={"optimizer_sha256": source_sha256(f"{file}:SGD")}
+    )
+    assert matches(config, run)
+    file.write_text("from torch.optim import SGD  # changed\n")
+    assert not matches(config, run)
 
 
 def test_a_run_that_diverges_is_reported_and_the_sweep_continues(tmp_path, runner, capsys):
