@@ -7,17 +7,26 @@ function matrices of one shape at a time, so that they are orthogonalized togeth
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import get_args
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.optim.adamw import adamw
 
 from muon_lab.options import Scale, check_group
 from muon_lab.orthogonalize import fast_dtype, newton_schulz_fast
 from muon_lab.polynomials import JORDAN, AnySchedule, Schedule, resolve
+from muon_lab.sharing import (
+    broadcast_updates,
+    check_gradients_agree,
+    cost,
+    exchange_shards,
+    in_turn,
+    share_out,
+)
 from muon_lab.split import matrix_shape, split_parameters
 
 __all__ = ["Muon", "matrix_shape", "muon_update_", "split_parameters", "update_scale"]
@@ -83,6 +92,12 @@ class Muon(torch.optim.Optimizer):
     carry over as they are. Groups with ``use_muon=False`` take their own ``lr`` (start from
     AdamW's). With the default scale Muon's ``lr`` is larger, usually 0.01 to 0.05.
 
+    On many ranks: with DistributedDataParallel pass ``process_group=torch.distributed.group.WORLD``
+    and each matrix is orthogonalized by one rank, which broadcasts the update; with
+    ``shard_momentum=True`` only that rank keeps its momentum (before ``state_dict()`` call
+    `sharing.gather_momentum_`). Under FSDP2 the mesh says who shares, and nothing is to be passed.
+    All ranks must step together, and have the same kind of device.
+
     >>> model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Linear(32, 8))
     >>> optimizer = Muon(split_parameters(model), lr=0.02)
     >>> model(torch.ones(64)).sum().backward()
@@ -90,6 +105,9 @@ class Muon(torch.optim.Optimizer):
     """
 
     remembers = False  # a subclass that sets it gets ``memories`` in `update_`
+    process_group: dist.ProcessGroup | None = None
+    shard_momentum = False
+    _elsewhere: frozenset[Tensor] = frozenset()  # parameters whose momentum another rank keeps
 
     def __init__(
         self,
@@ -105,6 +123,8 @@ class Muon(torch.optim.Optimizer):
         *,
         maximize: bool = False,
         ns_dtype: torch.dtype | None = None,
+        process_group: dist.ProcessGroup | None = None,
+        shard_momentum: bool = False,
     ) -> None:
         """Collect the groups; refuse an option that cannot work, by name."""
         if isinstance(params, torch.nn.Module):
@@ -116,6 +136,11 @@ class Muon(torch.optim.Optimizer):
             use_muon=True, heads=None, kernels=None, rows=None, transposed=False,
         )  # fmt: skip
         super().__init__(params, options)
+        if shard_momentum and process_group is None:
+            raise ValueError(
+                "shard_momentum=True needs process_group, for example torch.distributed.group.WORLD"
+            )
+        self.process_group, self.shard_momentum = process_group, shard_momentum
 
     def add_param_group(self, param_group: dict) -> None:
         """Add a copy of a group. AdamW's ``betas`` and ``eps`` are torch's if it has none."""
@@ -171,6 +196,8 @@ class Muon(torch.optim.Optimizer):
         """Update every parameter that has a gradient; return the closure's loss."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
+        owners = {} if torch.compiler.is_compiling() else self.owners()
+        self._elsewhere = self._kept_elsewhere(owners)
         work = []
         for group in self.param_groups:  # all groups are looked at before any weight moves
             tensors: tuple[list[Tensor], ...] = ([], [], [], [], [])
@@ -179,10 +206,37 @@ class Muon(torch.optim.Optimizer):
             work.append((group, tensors))
         for group, (params, grads, *state) in work:
             if group["use_muon"]:
-                _step_muon(params, grads, state[0], group, self)
+                _step_muon(params, grads, state[0], group, self, owners)
             else:
                 _step_adamw(params, grads, state, group)
         return loss
+
+    def owners(self) -> dict[Tensor, int]:
+        """Return the rank that orthogonalizes each shared parameter; empty without sharing."""
+        alike: dict[dist.ProcessGroup, list[Tensor]] = defaultdict(list)
+        for group in self.param_groups:
+            for p in group["params"] if group["use_muon"] else ():
+                ranks = _mesh_group(p, group) if hasattr(p, "device_mesh") else self.process_group
+                if ranks is not None and p.numel():
+                    alike[ranks].append(p)
+        found = {}
+        for ranks, params in alike.items():
+            shared = share_out([cost(p.shape) for p in params], ranks.size())
+            found |= zip(params, shared, strict=True)
+        return found
+
+    def _kept_elsewhere(self, owners: dict[Tensor, int]) -> frozenset[Tensor]:
+        """Check that all ranks can step together; return what others keep the momentum of."""
+        plain = [p for p in owners if not hasattr(p, "device_mesh")]
+        if plain:
+            check_gradients_agree(plain, self.process_group)
+        if not self.shard_momentum:
+            return frozenset()
+        rank = dist.get_rank(self.process_group)
+        elsewhere = frozenset(p for p in plain if owners[p] != rank)
+        for p in elsewhere:
+            self.state.pop(p, None)
+        return elsewhere
 
     def update_(self, params, grads, buffers, memories=None, **rule) -> None:
         """Step matrices of one shape by `muon_update_`; `after_muon` has subclasses that change it.
@@ -218,14 +272,17 @@ class Muon(torch.optim.Optimizer):
                 continue
             if p.grad.is_sparse:
                 raise RuntimeError("Muon does not support sparse gradients; use sparse=False")
+            params.append(p)
+            grads.append(p.grad)
+            if p in self._elsewhere:
+                first.append(None)
+                continue
             state = self.state[p]
             if not state and group["use_muon"]:
                 state["momentum_buffer"] = torch.zeros_like(p.grad)
             elif not state:
                 state["step"] = torch.tensor(0.0, dtype=torch.float32)  # bfloat16 counts to 256
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
-            params.append(p)
-            grads.append(p.grad)
             if group["use_muon"]:
                 first.append(state["momentum_buffer"])
             else:
@@ -235,8 +292,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def _step_muon(
-    params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], group: dict, optimizer: Muon
-) -> None:
+    params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None], group: dict,
+    optimizer: Muon, owners: dict[Tensor, int],
+) -> None:  # fmt: skip
     lr = group["lr"]
     if torch.compiler.is_compiling():  # a number would be a constant, recompiled whenever it moves
         lr = lr * torch.ones((), dtype=torch.float64, device=params[0].device) if params else lr
@@ -251,10 +309,12 @@ def _step_muon(
         parts.append(
             [k.setdefault(i, {}) for k, each in zip(kept, pieces, strict=True) for i in each]
         )
-    for stack in _stacks(*parts):
+    shared = []
+    for owner, stack in _stacks(
+        [owners.get(p) for p in params for _ in _matrices(p, group)], *parts
+    ):
         rows, columns = matrix_shape(stack[0][0].shape, group["kernels"], group["heads"])[-2:]
-        optimizer.update_(
-            *stack,
+        rule = dict(
             lr=lr,
             scale=update_scale(rows, columns, group["adjust_lr_fn"]),
             orthogonalize=partial(_orthogonalize, group=group),
@@ -262,6 +322,55 @@ def _step_muon(
             momentum=group["momentum"],
             nesterov=group["nesterov"],
         )
+        if owner is None:
+            optimizer.update_(*stack, **rule)
+        else:
+            shared.append((owner, _shared_update(optimizer, stack, owner, group, rule)))
+    _take_turns(shared)
+
+
+def _shared_update(
+    optimizer: Muon, stack: Sequence[list], owner: int, group: dict, rule: dict
+) -> Iterator[None]:
+    """Step a stack by updates that its owner computes; yield while they are under way."""
+    params, grads, buffers, *memories = stack
+    if buffers[0] is None:
+        buffers = [torch.zeros_like(grad) for grad in grads]  # for `update_` to write to
+    dtype = group["ns_dtype"] or _fast_dtype(grads[0].device)
+
+    def directions() -> Tensor:
+        ahead = torch._foreach_lerp(buffers, grads, 1 - rule["momentum"])
+        if rule["nesterov"]:
+            ahead = torch._foreach_lerp(grads, ahead, rule["momentum"])
+        return torch.stack(ahead)
+
+    how = rule["orthogonalize"], owner
+    if hasattr(params[0], "device_mesh"):
+        exchange = exchange_shards(directions(), *how, dtype)
+    else:
+        exchange = broadcast_updates(directions, grads, *how, optimizer.process_group, dtype)
+    for updates in exchange:
+        if updates is None:
+            yield
+    rule = rule | {"orthogonalize": lambda _: updates}
+    optimizer.update_(params, grads, buffers, *memories, **rule)
+
+
+def _take_turns(shared: list[tuple[int, Iterator[None]]]) -> None:
+    """Run shared updates, two of each owner at a time: one is sent while the next is computed."""
+    waiting = defaultdict(list)
+    for owner, update in shared:
+        waiting[owner].append(update)
+    while any(waiting.values()):
+        in_turn(
+            [
+                update
+                for number in (0, 1)
+                for each in waiting.values()
+                for update in each[number:][:1]
+            ]
+        )
+        waiting = {owner: each[2:] for owner, each in waiting.items()}
 
 
 def _step_adamw(params: list[Tensor], grads: list[Tensor], state: list, group: dict) -> None:
@@ -273,21 +382,32 @@ def _step_adamw(params: list[Tensor], grads: list[Tensor], state: list, group: d
     )  # fmt: skip
 
 
-def _matrices(tensor: Tensor, group: dict) -> tuple[Tensor, ...]:
+def _mesh_group(p: Tensor, group: dict) -> dist.ProcessGroup | None:
+    """Return who shares a DTensor, if it is sharded by rows over one dimension of a mesh."""
+    by_rows = len(p.placements) == 1 and p.placements[0].is_shard(0)
+    whole = group["rows"] is None and not group["transposed"]
+    return p.device_mesh.get_group() if by_rows and whole else None
+
+
+def _matrices(tensor: Tensor | None, group: dict) -> tuple[Tensor | None, ...]:
     """Return views of the matrices, or stacks or kernels, that make up a parameter's tensor."""
+    if tensor is None:  # the momentum that another rank keeps
+        return (None,) * len(group["rows"] or "1")
     tensor = tensor.mT if group["transposed"] else tensor
     return tensor.split(tuple(group["rows"]), dim=-2) if group["rows"] else (tensor,)
 
 
-def _stacks(params: list[Tensor], *others: list) -> Iterator[tuple[list, ...]]:
-    """Sort into lists of one shape, dtype and device, of about STACK numbers each."""
+def _stacks(
+    owners: list[int | None], params: list[Tensor], *others: list
+) -> Iterator[tuple[int | None, tuple[list, ...]]]:
+    """Sort into lists of one owner, shape, dtype and device, of about STACK numbers each."""
     alike = defaultdict(list)
-    for each in zip(params, *others, strict=True):
-        alike[each[0].shape, each[0].dtype, each[0].device].append(each)
-    for (shape, _, device), same in alike.items():
+    for owner, *each in zip(owners, params, *others, strict=True):
+        alike[owner, each[0].shape, each[0].dtype, each[0].device].append(each)
+    for (owner, shape, _, device), same in alike.items():
         count = max(1, STACK.get(device.type, STACK["elsewhere"]) // math.prod(shape))
         for start in range(0, len(same), count):
-            yield tuple(map(list, zip(*same[start : start + count], strict=True)))
+            yield owner, tuple(map(list, zip(*same[start : start + count], strict=True)))
 
 
 def _orthogonalize(stack: Tensor, group: dict) -> Tensor:

@@ -18,6 +18,7 @@ OPTIMIZER = "polynomials split orthogonalize options muon clip after_muon"
 MAY_IMPORT = {
     "polynomials": "",
     "split": "",
+    "sharing": "",
     "problems": "",
     "model": "",
     "runs": "",
@@ -25,7 +26,7 @@ MAY_IMPORT = {
     "my_course": "runs",
     "orthogonalize": "polynomials",
     "options": "polynomials split",
-    "muon": "polynomials split orthogonalize options",
+    "muon": "polynomials split sharing orthogonalize options",
     "clip": "muon",
     "after_muon": "muon",
     "descent": "polynomials problems orthogonalize",
