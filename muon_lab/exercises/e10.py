@@ -148,11 +148,36 @@ q4 = Exercise(
 )
 
 
+q5 = Exercise(
+    question="FSDP on 8 ranks: what share of all bytes sent does P = 5 save?",
+    formula="(2 / 8 - 2 / 8 / 5) / (3 + 2 / 8)",
+    observe=itself,
+    tolerance=0.02,
+    hints=[
+        "Count in units of parameters · (ranks - 1) / ranks numbers. FSDP itself sends 3.",
+        "A rank gathers and scatters for Muon only its own shard: 2 / ranks of a unit.",
+        "With P = 5 that happens in one step out of five: 3 + 2 / 8 becomes 3 + 2 / 8 / 5.",
+    ],
+    mistakes=[
+        ((2 / 8 - 2 / 8 / 5) / (2 / 8), "That is the share of *Muon's* bytes. What of all bytes?"),
+        (
+            (2 - 2 / 5) / (3 + 2),
+            "A rank sends only its own shard to the owners: 2 / ranks, not 2.",
+        ),
+        ((2 / 8) / (3 + 2 / 8), "That would be without whole steps: one step in five still sends."),
+        (2 / 8 / 5 / (3 + 2 / 8), "That is the share which is still sent. How much is saved?"),
+        (100 * (2 / 8 - 2 / 8 / 5) / (3 + 2 / 8), "That is in percent: give the share, under 1."),
+        ((2 / 8 - 2 / 8 / 5) / 3, "Divide by all that was sent before: FSDP's 3 and Muon's 2 / 8."),
+    ],
+    because="Little: with an owner per matrix Muon's part of the bytes is small to begin with.",
+)
+
+
 def balanced_tokens(flops, wires, ranks):
     return 2 * flops / wires * (ranks - 1) / ranks
 
 
-q5 = Exercise(
+q6 = Exercise(
     question="From how many tokens per rank on does the model's arithmetic take as long as the "
     "wires?",
     reference=balanced_tokens,
@@ -177,29 +202,4 @@ q5 = Exercise(
             That is for all ranks together: how many tokens does *one* need?
     """,
     because="The model's size cancels: the chip, the wires and the batch decide what binds.",
-)
-
-
-q6 = Exercise(
-    question="FSDP on 8 ranks: what share of all bytes sent does P = 5 save?",
-    formula="(2 / 8 - 2 / 8 / 5) / (3 + 2 / 8)",
-    observe=itself,
-    tolerance=0.02,
-    hints=[
-        "Count in units of parameters · (ranks - 1) / ranks numbers. FSDP itself sends 3.",
-        "A rank gathers and scatters for Muon only its own shard: 2 / ranks of a unit.",
-        "With P = 5 that happens in one step out of five: 3 + 2 / 8 becomes 3 + 2 / 8 / 5.",
-    ],
-    mistakes=[
-        ((2 / 8 - 2 / 8 / 5) / (2 / 8), "That is the share of *Muon's* bytes. What of all bytes?"),
-        (
-            (2 - 2 / 5) / (3 + 2),
-            "A rank sends only its own shard to the owners: 2 / ranks, not 2.",
-        ),
-        ((2 / 8) / (3 + 2 / 8), "That would be without whole steps: one step in five still sends."),
-        (2 / 8 / 5 / (3 + 2 / 8), "That is the share which is still sent. How much is saved?"),
-        (100 * (2 / 8 - 2 / 8 / 5) / (3 + 2 / 8), "That is in percent: give the share, under 1."),
-        ((2 / 8 - 2 / 8 / 5) / 3, "Divide by all that was sent before: FSDP's 3 and Muon's 2 / 8."),
-    ],
-    because="Little: with an owner per matrix Muon's part of the bytes is small to begin with.",
 )
