@@ -30,12 +30,14 @@ MAY_IMPORT = {
     "descent": "polynomials problems orthogonalize",
     "training": f"{OPTIMIZER} model runs",
     "plots": "polynomials runs",
+    "roofline": "training plots",
     "exercises": f"{OPTIMIZER} model runs problems descent training",
     "explorers": f"{OPTIMIZER} model runs problems descent training plots",
 }
 # Training must run on a machine that has only these installed.
 THIRD_PARTY = {part: {"numpy", "torch", "tqdm"} for part in MAY_IMPORT}
 THIRD_PARTY["plots"] |= {"matplotlib"}
+THIRD_PARTY["roofline"] |= {"matplotlib"}
 THIRD_PARTY["exercises"] |= {"IPython"}
 THIRD_PARTY["explorers"] |= {"matplotlib", "anywidget", "ipywidgets", "traitlets", "IPython"}
 THIRD_PARTY["doctor"] |= {"packaging", "jupyter_core"}
