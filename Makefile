@@ -41,7 +41,8 @@ lint: .venv/has-test
 
 bench: COMPILED = $(if $(shell command -v cc),--compiled)
 bench: .venv/has-test  ## measure the speeds that the course mentions
-	@$(RUN) tools/benchmarks.py --case cpu gpu-124m --seconds 15 $(COMPILED)
+	@$(RUN) tools/benchmarks.py --case cpu --seconds 15 $(COMPILED)
+	@$(RUN) tools/benchmarks.py --case gpu-124m --seconds 15
 	@$(RUN) tools/bench_orthogonalize.py $(COMPILED)
 	@$(RUN) tools/bench_explorers.py
 

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "muon_lab"
-OPTIMIZER = "polynomials split orthogonalize options muon clip after_muon"
+OPTIMIZER = "polynomials split sharing orthogonalize options muon clip after_muon"
 # Each part may import the parts named behind it, which all come before it in this list.
 MAY_IMPORT = {
     "polynomials": "",
@@ -32,12 +32,14 @@ MAY_IMPORT = {
     "descent": "polynomials problems orthogonalize",
     "training": f"{OPTIMIZER} model runs",
     "plots": "polynomials runs",
+    "roofline": "training plots",
     "exercises": f"{OPTIMIZER} model runs problems descent training",
     "explorers": f"{OPTIMIZER} model runs problems descent training plots",
 }
 # Training must run on a machine that has only these installed.
 THIRD_PARTY = {part: {"numpy", "torch", "tqdm"} for part in MAY_IMPORT}
 THIRD_PARTY["plots"] |= {"matplotlib"}
+THIRD_PARTY["roofline"] |= {"matplotlib"}
 THIRD_PARTY["exercises"] |= {"IPython"}
 THIRD_PARTY["explorers"] |= {"matplotlib", "anywidget", "ipywidgets", "traitlets", "IPython"}
 THIRD_PARTY["doctor"] |= {"packaging", "jupyter_core"}

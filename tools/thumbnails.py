@@ -24,6 +24,7 @@ CHOSEN = {
     "07_training_run": 3,
     "08_muonclip": 0,
     "09_speed": 0,
+    "10_scaling_out": 0,
     "12_after_muon": 0,
 }
 

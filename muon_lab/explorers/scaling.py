@@ -208,21 +208,19 @@ class ScalingExplorer(Explorer):
     marks = List(MARKS).tag(sync=True)
     sentences = Dict(SENTENCES).tag(sync=True)
 
-    machine = Choice("this laptop", label="example")
-    way = Choice(SHARED, label="Muon's work")
+    machine = Choice("this laptop", label="case")
+    way = Choice(SHARED, label="Muon")
     width = Slider(128.0, low=64, high=32768, log=True, label="width")
     depth = Slider(4.0, low=1, high=256, log=True, label="blocks")
     experts = Slider(1.0, low=1, high=1024, log=True, label="experts")
     # An arrow key, and a drag, doubles these two.
     ranks = Slider(2.0, low=1, high=MOST_RANKS, step=np.log10(2), log=True, label="ranks")
-    tokens = Slider(
-        2048.0, low=1024, high=2**27, step=np.log10(2), log=True, label="tokens per step"
-    )
-    teraflops = Slider(0.1, low=0.01, high=10_000, log=True, label="TFLOP/s per rank")
-    memory = Slider(8.0, low=1, high=1000, log=True, label="GB per rank")
+    tokens = Slider(2048.0, low=1024, high=2**27, step=np.log10(2), log=True, label="tokens")
+    teraflops = Slider(0.1, low=0.01, high=10_000, log=True, label="TFLOP/s")
+    memory = Slider(8.0, low=1, high=1000, log=True, label="memory, GB")
     wires = Slider(2.0, low=0.01, high=10_000, log=True, label="wires, GB/s")
     sent_as = Choice("float32", label="sent as")
-    period = Count(5, low=1, high=50, label="whole every")
+    period = Count(5, low=1, high=50, label="period")
 
     def __init__(self, **values):
         if not set(values) & set(SETTINGS):

@@ -1,7 +1,10 @@
 """Replies to slider settings: none claims what the numbers contradict, and none is missing."""
 
+import json
+import re
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,3 +165,14 @@ def test_no_slider_exercise_is_left_out():
     found = [v for m in modules for v in vars(m).values() if isinstance(v, exercise.Exercise)]
     sliders = {task.name for task in found if task.start}
     assert sliders == {"e01.q6", "e02.q2", "e03.q2", *POLYNOMIALS}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[2].glob("notebooks/*.ipynb")), ids=lambda path: path.stem
+)
+def test_no_two_explorers_of_a_notebook_share_a_name(path):
+    """After Run All, a check would read the sliders of the last of them."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    names = re.findall(r"^(\w+) = \w+Explorer\(", source, re.M)
+    assert len(names) == len(set(names))
