@@ -1,5 +1,6 @@
 """The scaling explorer: what a step costs on many machines, and what binds."""
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -33,6 +34,7 @@ MACHINES = {
     }.items()
 }
 MOST_RANKS = 8192
+DOUBLE = math.log10(2)  # what an arrow key does to a slider
 WORDS, SIZES = ("thousand", "million", "billion", "trillion"), ("kB", "MB", "GB", "TB")
 SECONDS, GIGABYTES = (1e-5, 1e5), (1e-3, 1e5)  # what the axes show
 TIMES = {
@@ -210,12 +212,11 @@ class ScalingExplorer(Explorer):
 
     machine = Choice("this laptop", label="case")
     way = Choice(SHARED, label="Muon")
-    width = Slider(128.0, low=64, high=32768, log=True, label="width")
-    depth = Slider(4.0, low=1, high=256, log=True, label="blocks")
-    experts = Slider(1.0, low=1, high=1024, log=True, label="experts")
-    # An arrow key, and a drag, doubles these two.
-    ranks = Slider(2.0, low=1, high=MOST_RANKS, step=np.log10(2), log=True, label="ranks")
-    tokens = Slider(2048.0, low=1024, high=2**27, step=np.log10(2), log=True, label="tokens")
+    width = Slider(128.0, low=64, high=32768, step=DOUBLE, log=True, label="width")
+    depth = Slider(4.0, low=1, high=256, step=DOUBLE, log=True, label="blocks")
+    experts = Slider(1.0, low=1, high=1024, step=DOUBLE, log=True, label="experts")
+    ranks = Slider(2.0, low=1, high=MOST_RANKS, step=DOUBLE, log=True, label="ranks")
+    tokens = Slider(2048.0, low=1024, high=2**27, step=DOUBLE, log=True, label="tokens")
     teraflops = Slider(0.1, low=0.01, high=10_000, log=True, label="TFLOP/s")
     memory = Slider(8.0, low=1, high=1000, log=True, label="memory, GB")
     wires = Slider(2.0, low=0.01, high=10_000, log=True, label="wires, GB/s")
