@@ -1,22 +1,33 @@
 """Run ``python -m muon_lab.training``: train what a command line asks for, and save the runs."""
 
+import os
 import shlex
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from muon_lab.runs.record import check_writable
+from muon_lab.runs.record import Run, check_writable
 from muon_lab.training.config import TrainConfig, parse
 from muon_lab.training.loop import train
-from muon_lab.training.provenance import file_name, summary
+from muon_lab.training.provenance import file_name, launcher, summary
+from muon_lab.training.ranks import first_rank, joined, rank, ranks
 
 # What ends one run in a sentence; the next one still starts.
 RUN_ERRORS = (ValueError, FloatingPointError, OSError, MemoryError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+    """Run the command line, on all ranks if torchrun started them; return its exit status."""
     configs, given = parse(arguments)
+    with joined():
+        return _run_all(configs, given, arguments)
+
+
+def _run_all(
+    configs: Sequence[TrainConfig], given: Namespace, arguments: Sequence[str] | None
+) -> int:
     options = ("checkpoint", "checkpoint_every", "resume", "corpus")
     options = {name: getattr(given, name) for name in options}
     failed = False
@@ -24,19 +35,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             path = given.save and run_path(config, given.save, len(configs) > 1)
             if path:
-                check_run_file(path, given.resume)
+                first_rank(partial(check_run_file, path, given.resume))
             run = train(config, **options)
-            print(summary(run))
-            if path:
-                print("saved", run.save(path))
+            first_rank(partial(_report, run, path))
         except KeyboardInterrupt as stop:
             said = f"interrupted {stop}".strip() + f"\n{resume_hint(given.checkpoint, arguments)}"
-            print(said, file=sys.stderr)
+            if rank() == 0:
+                print(said, file=sys.stderr)
             return getattr(stop, "status", 130)
         except RUN_ERRORS as error:
             failed = True
-            print(f"{config.command()}\n  stopped: {error}", file=sys.stderr)
+            alone = isinstance(error, ConnectionError)
+            if rank() == 0 or alone:  # all other errors are every rank's
+                print(f"{config.command()}\n  stopped: {error}", file=sys.stderr, flush=True)
+            if alone:
+                os._exit(1)  # Python's exit would wait for the rank that is gone
     return int(failed)
+
+
+def _report(run: Run, path: Path | None) -> None:
+    print(summary(run))
+    if path:
+        print("saved", run.save(path))
 
 
 def run_path(config: TrainConfig, path: Path, several: bool) -> Path:
@@ -59,8 +79,11 @@ def resume_hint(checkpoint: Path | None, arguments: Sequence[str] | None) -> str
         return "nothing of it is kept: with --checkpoint FILE it could continue"
     if not checkpoint.is_file():
         return "it has not saved a step: start again"
-    words = sys.orig_argv if arguments is None else ["python", "-m", "muon_lab.training"]
-    words = [*words, *(arguments or ())]
+    if arguments is None and ranks() == 1:
+        words = [*sys.orig_argv]
+    else:
+        given = sys.argv[1:] if arguments is None else arguments
+        words = [*launcher().split(), "-m", "muon_lab.training", *given]
     return "continue with: " + shlex.join(words + ["--resume"] * ("--resume" not in words))
 
 

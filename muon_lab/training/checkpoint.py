@@ -10,26 +10,37 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from muon_lab.runs.record import check_writable, write_atomically
+from muon_lab.training.ranks import first_rank, like, whole
 from muon_lab.training.state import Training
 
 FIELDS = ("step", "seconds", "optimizer_seconds", "curves", "samples")
 # Settings in which the run that saved and the run that continues may differ.
-MAY_DIFFER = {"device", "accumulate", "compile", "corpus"}  # the text is compared by its hash
+MAY_DIFFER = {"device", "accumulate", "compile", "corpus", "shard"}  # the text by its hash
 START_OVER = "start without --resume, with another --checkpoint"
 
 
 def save_checkpoint(training: Training, path: str | Path) -> None:
-    """Write a training's state to ``path``, whole or not at all; see `write_atomically`."""
-    with write_atomically(path) as file:
-        torch.save(_state(training), file)
+    """Write a training's state to ``path``, whole or not at all; see `write_atomically`.
+
+    Every rank must call it; the first one writes what all of them hold.
+    """
+    state = _state(training)
+
+    def write() -> None:
+        with write_atomically(path) as file:
+            torch.save(state, file)
+
+    first_rank(write)
 
 
 def _state(training: Training) -> dict[str, Any]:
@@ -38,8 +49,8 @@ def _state(training: Training) -> dict[str, Any]:
     return {name: getattr(training, name) for name in FIELDS} | {
         "run": asdict(training.config) | {"corpus sha256": training.corpus.sha256},
         "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
-        "model": training.model.state_dict(),
-        "optimizer": training.optimizer.state_dict(),
+        "model": tree_map(whole, training.model.state_dict()),
+        "optimizer": tree_map(whole, training.optimizer.state_dict()),
     }
 
 
@@ -102,13 +113,23 @@ def load_checkpoint_(training: Training, path: str | Path) -> None:
             f"checkpoint {path.name} does not fit this version of muon_lab (its "
             f"{', '.join(wrong)}): continue with the version that wrote it, or {START_OVER}"
         )
-    training.model.load_state_dict(state["model"])
-    training.optimizer.load_state_dict(state["optimizer"])
+    own = training.model.state_dict()
+    weights = {name: like(value, own[name]) for name, value in state["model"].items()}
+    training.model.load_state_dict(weights)
+    training.optimizer.load_state_dict(_sharded(state["optimizer"], training.optimizer))
     for name in FIELDS:
         setattr(training, name, state[name])
     torch.set_rng_state(state["random"]["cpu"])
     for device, random in enumerate(state["random"]["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(random, device)
+
+
+def _sharded(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Shard a saved state as the optimizer's parameters are, in their order."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    shard = {number: partial(like, own=p) for number, p in enumerate(params)}
+    state = {number: tree_map(shard[number], values) for number, values in saved["state"].items()}
+    return saved | {"state": state}
 
 
 def _read(path: Path) -> dict[str, Any]:

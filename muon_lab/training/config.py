@@ -117,6 +117,7 @@ class TrainConfig:
     valid_windows: Annotated[int | None, "sequences of the validation set"] = None
     sample: Annotated[int | None, "bytes that the model writes before and after training"] = None
     precision: Annotated[Precision | None, "of forward and backward (weights: float32)"] = None
+    shard: Annotated[bool, "under torchrun: each rank keeps a part of every weight (FSDP2)"] = False
     compile: Annotated[bool | None, "compile the model (default: on CUDA)"] = None
     corpus: Annotated[str | None, "text file or folder (default: Python's own library)"] = None
     device: Annotated[str | None, "cpu, cuda, ... (default: cuda if available)"] = None

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from muon_lab.training.device import now
+from muon_lab.training.ranks import ranks, whole
 from muon_lab.training.state import Training
 
 LINUX = Path("/proc/self")
@@ -79,7 +80,7 @@ def gradient_norm(model: nn.Module) -> Tensor:
     """
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     norms = [torch.linalg.vector_norm(grad, dtype=torch.float64) for grad in grads]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    return torch.linalg.vector_norm(torch.stack([whole(norm) for norm in norms]))
 
 
 def state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, int]:
@@ -92,7 +93,10 @@ def state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str,
     >>> state_bytes(model, optimizer)
     {'weights': 400, 'gradients': 400, 'optimizer': 400}
     """
-    params = list(model.parameters())  # a tied weight once
+    groups = [group["params"] for group in optimizer.param_groups]
+    stepped = {p for params in groups for p in params}  # under FSDP2 always this rank's shards
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    params = [*stepped, *frozen]
     kept = tree_leaves(list(map(dict, optimizer.state.values())))
     return {
         "weights": _bytes(params),
@@ -103,7 +107,8 @@ def state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str,
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
+    local = (getattr(tensor, "to_local", lambda t=tensor: t)() for tensor in tensors)  # shards
+    return sum(tensor.nbytes for tensor in local)
 
 
 def forget_peak_memory(device: str) -> None:
@@ -140,6 +145,7 @@ def costs(training: Training, device_name: str) -> dict[str, Any]:
     speed = training.step * config.batch * config.context / training.seconds
     flops = model.flops_per_byte(training=True)
     peak = peak_flops(device_name, config.precision)
+    peak = peak and peak * ranks()
     return {
         "bytes_per_second": speed,
         "optimizer_share": training.optimizer_seconds / training.seconds,

@@ -36,16 +36,6 @@ def check_device(device: str) -> None:
         ) from error
 
 
-def check_single_process() -> None:
-    """Raise ValueError under torchrun, where every process would train the same run."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes != "1":
-        raise ValueError(
-            f"a run is trained by one process, and WORLD_SIZE asks for {processes}: start it "
-            "without torchrun, as python -m muon_lab.training"
-        )
-
-
 def has_compiler(device: str) -> bool:
     """Tell whether the compiler is installed that torch.compile calls for this device's code."""
     if torch.device(device).type == "cuda":  # Triton's launchers are C

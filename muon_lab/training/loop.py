@@ -6,6 +6,7 @@ Losses are nats per byte.
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from muon_lab.training.checkpoint import load_checkpoint_, reserve_checkpoint, s
 from muon_lab.training.config import OPTIMIZERS, TrainConfig
 from muon_lab.training.costs import costs, forget_peak_memory, gradient_norm
 from muon_lab.training.data import windows
-from muon_lab.training.device import check_single_process, now
+from muon_lab.training.device import now
 from muon_lab.training.interrupts import (
     Stopped,
     check_gradients,
@@ -30,6 +31,14 @@ from muon_lab.training.interrupts import (
 )
 from muon_lab.training.optimizers import lr_factor
 from muon_lab.training.provenance import describe, progress_line, write_text
+from muon_lab.training.ranks import (
+    check_joined,
+    first_rank,
+    lost_ranks_explained,
+    rank,
+    reduced,
+    share,
+)
 from muon_lab.training.spectra import spectra_of
 from muon_lab.training.state import Batch, Training, new_training, remaining_batches
 
@@ -91,16 +100,20 @@ def train(
     `interrupts.Stopped`. With ``resume`` the run continues from that file, on a CPU bit for bit.
     Raises FloatingPointError before a step whose loss or gradient is NaN or Inf, ValueError for a
     checkpoint that does not fit or is in use, OSError for one that cannot be written, MemoryError.
+    Under torchrun every rank calls it, and the first writes; ConnectionError for a rank that is
+    gone.
 
     >>> run = train(TrainConfig(preset="tiny", optimizer="muon"), progress=False)
     >>> len(run.curves["loss"])
     12
     """
-    check_single_process()
+    check_joined()
     every = config.valid_every if checkpoint_every is None else checkpoint_every
     if type(every) is not int or every < 1:
         raise ValueError(f"checkpoint_every must be a whole number of at least 1; got {every!r}")
-    with memory_explained(config), reserve_checkpoint(checkpoint, resume):
+    with lost_ranks_explained(), memory_explained(config), ExitStack() as stack:
+        reserved = reserve_checkpoint(checkpoint, resume)
+        first_rank(lambda: stack.enter_context(reserved))
         training = start_training(config, corpus, checkpoint, resume)
         return finish_training(training, checkpoint, every, progress)
 
@@ -137,6 +150,7 @@ def finish_training(
 ) -> Run:
     """Take the remaining steps with their validations and checkpoints; return the record."""
     config, about = training.config, describe(training)
+    progress = progress and rank() == 0
     shown = {"disable": not progress, "unit": "step", "file": sys.stdout}
     with (
         signals_noted(checkpoint is not None) as signals,
@@ -145,7 +159,8 @@ def finish_training(
         for loss in training_steps(training):
             bar.set_postfix(loss=f"{loss:.3f}", bits=f"{loss / math.log(2):.3f}", refresh=False)
             bar.update()
-            last, stop = training.step == config.steps, signals[:1]
+            last = training.step == config.steps
+            stop = int(reduced(max(signals, default=0), "MAX", config.device))
             if last or training.step % config.valid_every == 0:
                 validate_(training)
                 if progress:
@@ -153,7 +168,7 @@ def finish_training(
             if checkpoint and (last or stop or training.step % every == 0):
                 save_checkpoint(training, checkpoint)
             if stop:
-                raise Stopped(training.step, config.steps, stop[0])
+                raise Stopped(training.step, config.steps, stop)
     training.samples["after"] = write_text(training.model, config.sample)
     spent = costs(training, about["device"])
     return Run(asdict(config), about, training.curves, training.samples, spent)
@@ -170,6 +185,7 @@ def training_steps(training: Training) -> Iterator[float]:
 
     def before_step(loss: float) -> None:
         nonlocal stepping
+        loss = reduced(loss, device=config.device).item()
         norm = gradient_norm(training.model)
         check_gradients(training, loss, norm)
         factor = lr_factor(training.step, config.steps, config.schedule, config.warm_up)
@@ -182,13 +198,13 @@ def training_steps(training: Training) -> Iterator[float]:
 
     options = {"parts": config.accumulate, "before_step": before_step}
     began = now(config.device)
-    for loss in steps(training.forward, optimizer, remaining_batches(training), **options):
+    for _ in steps(training.forward, optimizer, remaining_batches(training), **options):
         ended = now(config.device)
         training.step += 1
         training.optimizer_seconds += ended - stepping
         training.seconds += ended - began
         record_logits(training)
-        yield loss
+        yield training.curves["loss"][-1]
         began = now(config.device)
 
 
@@ -199,7 +215,8 @@ def record_logits(training: Training) -> None:
         for name, found in (("max_logit", optimizer.max_logits), ("gamma", optimizer.gammas)):
             training.append(**{name: torch.stack(list(found.values())).tolist()})
     elif training.config.watch_logits:
-        training.append(max_logit=model.max_logits().tolist())  # (layers, heads)
+        largest = reduced(model.max_logits(), "MAX", training.config.device)  # (layers, heads)
+        training.append(max_logit=largest.tolist())
         model.forget_max_logits()
 
 
@@ -209,16 +226,17 @@ def validate_(training: Training) -> None:
     config = training.config
     size = {"number": config.valid_windows, "context": config.context}
     parts = [
-        tensor.to(config.device).split(config.batch // config.accumulate)  # what memory holds
+        share(tensor).to(config.device).split(config.batch // config.accumulate)  # fits memory
         for tensor in windows(training.corpus.valid, **size)
     ]
     losses = [
         training.forward(inputs, targets)[1].item() * len(inputs)
         for inputs, targets in zip(*parts, strict=True)
     ]
+    own = sum(losses) / sum(map(len, parts[0]))
     training.append(
         valid_step=training.step,
-        valid_loss=sum(losses) / config.valid_windows,
+        valid_loss=reduced(own, device=config.device).item(),
         valid_bytes=training.step * config.batch * config.context,
         valid_seconds=training.seconds,
     )

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from muon_lab.after_muon import per_head
 from muon_lab.clip import MuonClip
 from muon_lab.model.gpt import GPT
 from muon_lab.muon import Muon, split_parameters
 from muon_lab.training.config import OPTIMIZERS, TrainConfig
+from muon_lab.training.ranks import ranks
 
 BETAS = (0.9, 0.95)  # AdamW's, alone or beside Muon
 
@@ -31,10 +33,11 @@ def make_optimizer(model: GPT, config: TrainConfig) -> torch.optim.Optimizer:
         for group in groups:
             rest = {"lr": config.adamw_lr, "betas": BETAS}
             group |= {"adjust_lr_fn": "match_rms_adamw"} if group["use_muon"] else rest
+        shared = {"process_group": dist.group.WORLD} if ranks() > 1 and not config.shard else {}
         if config.optimizer == "muonclip":
-            optimizer = MuonClip(model, params=groups, tau=config.tau, **options)
+            optimizer = MuonClip(model, params=groups, tau=config.tau, **shared, **options)
         elif config.optimizer == "muon":
-            optimizer = Muon(groups, **options)
+            optimizer = Muon(groups, **shared, **options)
         else:
             optimizer = own_optimizer(config.optimizer, groups, **options)
             _check_own(config.optimizer, optimizer, model)

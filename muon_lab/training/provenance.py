@@ -17,6 +17,7 @@ from muon_lab.runs.record import Run
 from muon_lab.training.config import TrainConfig
 from muon_lab.training.data import xz_bits_per_byte
 from muon_lab.training.optimizers import source_sha256
+from muon_lab.training.ranks import ranks
 from muon_lab.training.spectra import describe_spectra
 from muon_lab.training.state import Training
 
@@ -35,7 +36,7 @@ def describe(training: Training) -> dict[str, Any]:
         | {
             "torch": torch.__version__,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
-            "command": training.config.command(),
+            "command": training.config.command().replace("python", launcher(), 1),
             "spectra": describe_spectra(training.model),
             "corpus": {
                 "name": corpus.name,
@@ -46,6 +47,11 @@ def describe(training: Training) -> dict[str, Any]:
             },
         }
     )
+
+
+def launcher() -> str:
+    """Return the program that starts a run on as many ranks as this one has."""
+    return "python" if ranks() == 1 else f"torchrun --nproc-per-node={ranks()}"
 
 
 def environment() -> dict[str, Any]:

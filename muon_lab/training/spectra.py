@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from muon_lab.muon import Muon
+from muon_lab.training.ranks import whole
 
 QUANTILES = tuple(step / 10 for step in range(11))  # of the singular values, the smallest first
 SPECTRA = ("momentum_spectrum", "update_spectrum", "rare_share", "rare_share_momentum")
@@ -41,7 +42,7 @@ def spectra_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
     """
     found = {name: [] for name in SPECTRA}
     for parameter in watched_matrices(model).values():
-        momentum, update = (wide(part) for part in momentum_and_update(optimizer, parameter))
+        momentum, update = (wide(whole(part)) for part in momentum_and_update(optimizer, parameter))
         U, S, _ = torch.linalg.svd(momentum, full_matrices=False)
         rare = U[:, S.quantile(0.5) > S]  # (m, about m/2)
         found["momentum_spectrum"].append(spectrum(S))

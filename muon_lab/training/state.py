@@ -14,6 +14,7 @@ from muon_lab.training.config import TrainConfig
 from muon_lab.training.data import Corpus, batches, load_corpus
 from muon_lab.training.device import check_device, compiled
 from muon_lab.training.optimizers import make_optimizer
+from muon_lab.training.ranks import check_share, parallel, share
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets, (batch, context) int64 each
 
@@ -50,6 +51,7 @@ def new_training(config: TrainConfig, corpus: str | Path | None = None) -> Train
     (0, 'Muon')
     """
     check_device(config.device)
+    check_share(config.batch, config.accumulate)
     text = load_corpus(corpus)
     name = None if corpus is None else text.name
     if config.corpus not in (None, name):
@@ -62,10 +64,11 @@ def new_training(config: TrainConfig, corpus: str | Path | None = None) -> Train
     torch.manual_seed(config.seed)
     model = GPT(config.model()).to(config.device)
     model.record_max_logits(config.watch_logits)
-    return Training(config, text, model, make_optimizer(model, config), _forward(model, config))
+    together = parallel(model, config.shard)  # before the optimizer, which then steps the shards
+    return Training(config, text, model, make_optimizer(model, config), _forward(together, config))
 
 
-def _forward(model: GPT, config: TrainConfig) -> Callable[..., Any]:
+def _forward(model: Callable[..., Any], config: TrainConfig) -> Callable[..., Any]:
     """Return the model as it runs: compiled and in bfloat16 where the configuration says so."""
     forward = compiled(model, config.device) if config.compile else model
     if config.precision == "float32":
@@ -79,9 +82,9 @@ def _forward(model: GPT, config: TrainConfig) -> Callable[..., Any]:
 
 
 def remaining_batches(training: Training) -> Iterator[Batch]:
-    """Yield the batches that the run has still to read, on its device."""
+    """Yield this rank's share of the batches that the run has still to read, on its device."""
     config = training.config
     size = {"batch": config.batch, "context": config.context}
     stream = batches(training.corpus.train, **size, seed=config.seed, start=training.step)
     for inputs, targets in islice(stream, max(0, config.steps - training.step)):
-        yield inputs.to(config.device), targets.to(config.device)
+        yield share(inputs).to(config.device), share(targets).to(config.device)
