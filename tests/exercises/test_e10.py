@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muon_lab import sharing
 from muon_lab.exercises import e10
 from muon_lab.explorers import scaling
 
@@ -20,6 +21,11 @@ def test_sharing_is_within_a_third_of_the_best(costs, ranks):
     best = min(busiest(costs, owners, ranks) for owners in every)
     found = busiest(costs, e10.share_out(costs, ranks), ranks)
     assert best <= found <= (4 / 3 - 1 / (3 * ranks)) * best  # Graham 1969
+
+
+@given(costs=st.lists(st.integers(1, 50), max_size=20), ranks=st.integers(1, 5))
+def test_the_solution_shares_out_as_the_package_does(costs, ranks):
+    assert e10.share_out(costs, ranks) == sharing.share_out(costs, ranks)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
