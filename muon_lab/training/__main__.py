@@ -21,8 +21,12 @@ RUN_ERRORS = (ValueError, FloatingPointError, OSError, MemoryError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, on all ranks if torchrun started them; return its exit status."""
     configs, given = parse(arguments)
-    with joined():
-        return _run_all(configs, given, arguments)
+    try:
+        with joined():
+            return _run_all(configs, given, arguments)
+    except ValueError as error:  # from joining: every run catches its own
+        print(f"stopped: {error}", file=sys.stderr)
+        return 1
 
 
 def _run_all(

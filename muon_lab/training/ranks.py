@@ -35,6 +35,14 @@ def joined() -> Iterator[None]:
     if os.environ.get("WORLD_SIZE", "1") == "1" or dist.is_initialized():
         yield
         return
+    missing = [
+        n for n in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ
+    ]
+    if missing:
+        raise ValueError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set: start "
+            "the ranks with torchrun -m muon_lab.training, or unset WORLD_SIZE"
+        )
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # from now on it is "cuda"
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
