@@ -25,6 +25,7 @@ CHOSEN = {
     "08_muonclip": 0,
     "09_speed": 0,
     "10_scaling_out": 0,
+    "11_claims": 2,
     "12_after_muon": 0,
 }
 
