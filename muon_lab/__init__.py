@@ -2,6 +2,7 @@
 
     polynomials, orthogonalize   coefficient schedules, and the Newton-Schulz iteration over them
     split, options, muon, clip   the optimizer: open muon.py first
+    sharing                      the same on many ranks: each matrix orthogonalized once
     after_muon                   what came after: each optimizer one change to the same rule
     model/                       attention (MHA, GQA, MLA) and a byte-level GPT
     runs/                        recorded runs: the file format, fair comparison, tables

@@ -140,6 +140,11 @@ class Muon(torch.optim.Optimizer):
             raise ValueError(
                 "shard_momentum=True needs process_group, for example torch.distributed.group.WORLD"
             )
+        if shard_momentum and self.remembers:
+            raise ValueError(
+                f"{type(self).__name__} remembers every matrix on each rank: leave out "
+                "shard_momentum"
+            )
         self.process_group, self.shard_momentum = process_group, shard_momentum
 
     def add_param_group(self, param_group: dict) -> None:
@@ -304,11 +309,7 @@ def _step_muon(
         grads = [-grad for grad in grads]
     parts = [[m for t in ts for m in _matrices(t, group)] for ts in (params, grads, buffers)]
     if optimizer.remembers:
-        kept = [optimizer.state[p].setdefault("memories", {}) for p in params]
-        pieces = [range(len(_matrices(p, group))) for p in params]
-        parts.append(
-            [k.setdefault(i, {}) for k, each in zip(kept, pieces, strict=True) for i in each]
-        )
+        parts.append(_memories(params, group, optimizer))
     shared = []
     for owner, stack in _stacks(
         [owners.get(p) for p in params for _ in _matrices(p, group)], *parts
@@ -327,6 +328,15 @@ def _step_muon(
         else:
             shared.append((owner, _shared_update(optimizer, stack, owner, group, rule)))
     _take_turns(shared)
+
+
+def _memories(params: list[Tensor], group: dict, optimizer: Muon) -> list[dict]:
+    """Return what is remembered of each matrix, at first an empty dict."""
+    found = []
+    for p in params:
+        kept = optimizer.state[p].setdefault("memories", {})
+        found += [kept.setdefault(i, {}) for i, _ in enumerate(_matrices(p, group))]
+    return found
 
 
 def _shared_update(

@@ -149,6 +149,14 @@ def test_what_is_not_a_matrix_is_adamws_still(member):
     assert torch.equal(bias, twin)
 
 
+@pytest.mark.parametrize("member", [NorMuon, Whitening])
+def test_what_remembers_does_not_leave_the_momentum_to_another_rank(member):
+    with pytest.raises(
+        ValueError, match=f"{member.__name__} remembers .* leave out shard_momentum"
+    ):
+        member([parameter((3, 3))], process_group=object(), shard_momentum=True)
+
+
 def test_members_combine():
     class Both(NorMuon, Hyperball):
         pass

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from muon_lab.runs.record import check_writable, write_atomically
+from muon_lab.training.config import OPTIMIZERS
 from muon_lab.training.ranks import first_rank, like, whole
 from muon_lab.training.state import Training
 
@@ -172,7 +173,7 @@ def _wrong_parts(state: dict[str, Any], training: Training) -> list[str]:
     """Name the parts of a saved state that this training could not continue with."""
     own, step = _state(training), state["step"]
     del own["run"], own["random"]["cuda"]  # compared already; a machine may have more GPUs
-    if step:
+    if step and training.config.optimizer in OPTIMIZERS:  # of your own nothing is known
         own["optimizer"]["state"] = dict(enumerate(_optimizer_tensors(training.optimizer)))
     wrong = [name for name, part in own.items() if not _fits(state[name], part)]
     if "model" not in wrong and len(state["model"]) != len(own["model"]):

@@ -6,13 +6,19 @@ import torch
 
 from muon_lab import after_muon
 from muon_lab.muon import Muon
+from muon_lab.training.checkpoint import load_checkpoint_, save_checkpoint
+from muon_lab.training.loop import training_steps
 from muon_lab.training.optimizers import lr_factor, own_optimizer, source_sha256
 
 MINE = """
 import torch
+from muon_lab.after_muon import Whitening
 from muon_lab.muon import Muon
 
 class MyMuon(Muon):
+    pass
+
+class Whitens(Whitening):
     pass
 
 def plain(groups, lr, weight_decay):
@@ -111,7 +117,7 @@ def test_a_function_may_make_your_own_and_gets_lr_and_decay(new, mine):
         ("Half", r"leaves embedding.weight.* untrained: pass all groups on"),
         ("NoRate", r'put "lr" into the defaults'),
         ("nothing", r"expected a torch.optim.Optimizer; got str"),
-        ("number", r"no such class or function; in the file are: MyMuon, plain, NoDecay"),
+        ("number", r"no such class or function; in the file are: MyMuon, Whitens, plain"),
         ("Missing", r"no such class or function"),
     ],
 )
@@ -159,3 +165,12 @@ def test_per_head_splits_what_stacks_heads_and_nothing_else(new, attention):
 def test_per_head_without_orthogonalization_is_refused(config):
     with pytest.raises(ValueError, match="per_head is about orthogonalization"):
         config(optimizer="adamw", per_head=True)
+
+
+@pytest.mark.parametrize("name", ["plain", "Whitens"])
+def test_your_own_continues_from_a_checkpoint_bit_for_bit(tmp_path, new, mine, name):
+    path = tmp_path / "run.pt"
+    first, second = (new(taken, optimizer=mine(name)) for taken in (4, 0))
+    save_checkpoint(first, path)
+    load_checkpoint_(second, path)
+    assert list(training_steps(first)) == list(training_steps(second))
