@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from sysconfig import get_path
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
         """Describe an exception by its type, its message and the last line of the learner's own."""
-        ours = (str(Path(__file__).parents[1]), "site-packages")
+        ours = (str(Path(__file__).parents[1]), "site-packages", get_path("stdlib"))
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if not any(part in frame.filename for part in ours)]
         message = f"{type(error).__name__}: {error}"

@@ -15,6 +15,11 @@ def _arrays(count, *shape, seed=0):
     return tuple(np.random.default_rng(seed).normal(size=(count, *shape)))
 
 
+def _row(*numbers):
+    """Make one row: the first case of a question is small enough to be followed by hand."""
+    return np.array([numbers])
+
+
 def _in_place_of(old, sentences):
     """Make mistakes of a line's replacements, {new: sentence}; several questions share them."""
     return [(old, new, sentence) for new, sentence in sentences.items()]
@@ -40,7 +45,10 @@ q1 = Exercise(
     question="Write momentum in both conventions: as a sum, and as an average.",
     reference=remember,
     parts=("total", "average"),
-    cases=[(*_arrays(3, 2, 2), 0.95), (*_arrays(3, 1, 2, seed=1), 0.75)],
+    cases=[
+        (_row(8.0, 4.0), _row(2.0, -4.0), _row(4.0, 8.0), 0.75),
+        (*_arrays(3, 2, 2), 0.95),
+    ],
     hints=[
         "Both keep the share mu of what they had. How much of the gradient does each add?",
         "The sum adds the whole gradient; the average adds the share that is left: 1 - mu.",
@@ -89,13 +97,28 @@ def look_ahead(average, gradient, mu):
 q2 = Exercise(
     question="Write Nesterov's direction from the average: (1 - mu) g + mu B, as one lerp.",
     reference=look_ahead,
-    cases=[(*_arrays(2, 2, 2), 0.95), (*_arrays(2, 1, 4, seed=3), 0.75)],
+    cases=[(_row(4.0, 8.0), _row(8.0, 4.0), 0.75), (*_arrays(2, 2, 2), 0.95)],
     hints=[
         "Start at the gradient and go the share mu of the way to the average.",
         "The way from the gradient to the average is (average - gradient).",
     ],
     mistakes=[
         *_in_place_of(LOOK_AHEAD, LOOK_AHEADS),
+        (
+            LOOK_AHEAD,
+            "gradient + (1 - mu) * gradient + mu * average",
+            "The gradient counts 2 - mu: it stands there already, so add mu times the difference.",
+        ),
+        (
+            LOOK_AHEAD,
+            "gradient.lerp(average, mu)",
+            "lerp is a method of tensors; these are NumPy arrays: write it out.",
+        ),
+        (
+            LOOK_AHEAD,
+            "torch.lerp(gradient, average, mu)",
+            "torch.lerp takes tensors; these are NumPy arrays: write it out.",
+        ),
         (LOOK_AHEAD, "mu * average", "Only the average's part is there: add (1 - mu) * gradient."),
     ],
     because="`gradient.lerp(average, mu)` in torch: a new matrix, so the buffer stays as it is.",
@@ -154,7 +177,10 @@ def decayed_step(weight, update, lr, scale, decay):
 q4 = Exercise(
     question="Repair the decay: shrink by lr times decay, then step by lr times scale.",
     reference=decayed_step,
-    cases=[(*_arrays(2, 2, 2), 0.1, 4.0, 0.5), (*_arrays(2, 1, 3, seed=1), 0.5, 10.0, 0.1)],
+    cases=[
+        (_row(10.0, 20.0), _row(1.0, -1.0), 0.1, 4.0, 0.5),
+        (*_arrays(2, 2, 2), 0.5, 10.0, 0.1),
+    ],
     hints=[
         "The scale repairs the *update's* size. Does the weight that the decay shrinks need it?",
         "weight * (1 - lr * decay), and then weight - lr * scale * update.",
@@ -296,12 +322,13 @@ WRONGLY_CHOSEN = {
 
 
 def choice(names):
-    """Return the first wrong choice or, where there is none, the first that is missing."""
+    """Return the first wrong choice or, where there is none, what is missing."""
     listed = isinstance(names, list | tuple | set)
     if not listed or not all(name in [*WRONGLY_CHOSEN, *MUONS] for name in names):
         raise Unreadable("Give a list of names that Reader has, such as ['norm.bias'].")
     wrong = [name for name in WRONGLY_CHOSEN if name in names]
-    return [*wrong, *(f"without {name}" for name in MUONS if name not in names), "all"][0]
+    missing = [name for name in MUONS if name not in names]
+    return wrong[0] if wrong else f"without {missing}"
 
 
 q6 = Exercise(
@@ -314,6 +341,7 @@ q6 = Exercise(
     ],
     mistakes=[
         *(([*MUONS, name], sentence) for name, sentence in WRONGLY_CHOSEN.items()),
+        ([], "Both are missing: which weights mix all the numbers of a vector?"),
         (MUONS[1:], "One is missing: it has three axes, and flattened it is a matrix."),
         (MUONS[:1], "One is missing: a plain matrix inside the network."),
     ],
@@ -325,7 +353,7 @@ q7 = Exercise(
     question="How many bytes does Muon remember for a float32 matrix of 3072 × 768?",
     formula="3072 * 768 * 4",
     observe=itself,
-    tolerance=1e-9,
+    tolerance=0.01,
     hints=["One buffer, of the matrix's own shape.", "A float32 has four bytes."],
     mistakes=[
         (2 * 3072 * 768 * 4, "Twice too many: one buffer (AdamW has two), 4 bytes per number."),
@@ -334,6 +362,8 @@ q7 = Exercise(
         (3072 * 768 * 2, "Only half: the buffer has the weight's own dtype, 4 bytes per number."),
         (4 * (3072 + 768), "A matrix has rows times columns numbers, not rows plus columns."),
         (3072 * 768 * 4 / 1e6, "That is in megabytes. How many bytes?"),
+        (3072 * 768 * 4 / 2**20, "That is in MiB, of 1024 · 1024 bytes each. How many bytes?"),
+        (3072 * 768 * 32, "That is in bits: a float32 has four bytes."),
     ],
     because="9.4 MB, half of what AdamW keeps.",
 )

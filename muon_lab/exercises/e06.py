@@ -16,7 +16,7 @@ def hidden_parameters(layers, width):
 q1 = Exercise(
     question="How many numbers do the hidden matrices hold, for any number of layers and width?",
     reference=hidden_parameters,
-    cases=[(4, 128), (1, 64), (12, 768)],
+    cases=[(2, 10), (1, 64), (12, 768)],
     hints=[
         "Query, key, value and output are each width × width: the heads only cut them into blocks.",
         "The MLP's two matrices are (4·width, width) and (width, 4·width).",
@@ -71,6 +71,7 @@ q2 = Exercise(
         (" / q.shape[-1] ** 0.5", "", "The scale 1/√d is missing: logits would grow with √d."),
         (" / q.shape[-1]", " * q.shape[-1]", "Divide by √d: this multiplies by it."),
         ("q.shape[-1]", "q.shape[0]", "The root is of d, the width of q, not of T, its length."),
+        ("k.mT", "k", "Multiply q by k transposed: logits are (T, T), each query with each key."),
         ("q @ k.mT", "k @ q.mT", "Rows and columns have changed places: queries are the rows."),
         ("dim=-1", "dim=-2", "Your columns sum to 1. Each query (row) shares out 1 over its keys."),
     ],
@@ -91,7 +92,7 @@ q3 = Exercise(
     question="Turn one pair of coordinates counter-clockwise by position · speed.",
     reference=turn,
     parts=("first coordinate", "second coordinate"),
-    cases=[((1.0, 0.0), 3, 0.5), ((0.4, -2.0), 10, 0.01), ((0.0, 1.0), 0, 1.0)],
+    cases=[((3.0, 2.0), 3, 0.5), ((0.4, -2.0), 10, 0.01), ((0.0, 1.0), 0, 1.0)],
     hints=[
         "The angle grows with the position: twice as far along the text, twice the angle.",
         "Counter-clockwise (1, 0) becomes (cos, sin), and (0, 1) becomes (−sin, cos).",
@@ -110,6 +111,13 @@ q3 = Exercise(
                 pair[1] * math.sin(at * speed),
             ),
             "Each coordinate needs a share of both, or lengths change as the pair turns.",
+        ),
+        (
+            "x * math.cos(angle) - y * math.sin(angle)",
+            "x * math.sin(angle) - y * math.cos(angle)",
+            "x * math.sin(angle) + y * math.cos(angle)",
+            "x * math.cos(angle) + y * math.sin(angle)",
+            "cos and sin have changed places: at the angle 0 the pair must stay as it is.",
         ),
         (") - y", ") + y", "The first coordinate's y·sin needs a minus: it turns towards −x."),
         (") + y", ") - y", "The second coordinate's y·cos needs a plus."),
@@ -131,7 +139,7 @@ def cache_bytes(layers, kv_heads, head_width, tokens):
 q4 = Exercise(
     question="How many bytes does a text of so many tokens leave in the cache, in bf16?",
     reference=cache_bytes,
-    cases=[(4, 4, 32, 128), (32, 8, 128, 8192), (3, 1, 64, 5)],
+    cases=[(2, 3, 10, 5), (32, 8, 128, 8192), (3, 1, 64, 5)],
     hints=[
         "Each layer keeps, for each token and each key head, one key and one value.",
         "A number in bf16 is 2 bytes.",
@@ -143,6 +151,8 @@ q4 = Exercise(
         ("tokens * 2", "tokens * 16", "That is in bits: a number in bf16 takes 2 bytes."),
         ("layers * 2", "2", "Every layer has a cache of its own."),
         (" * tokens", "", "That is one token: each of them leaves its keys and values."),
+        ("tokens * 2", "tokens**2 * 2", "Each token leaves its own part: the cache grows with T."),
+        (" * head_width", "", "A key holds head_width numbers, and so does a value."),
         (" * kv_heads", "", "That is one key head: each has its own keys and values."),
         (
             lambda *sizes: math.prod(sizes),

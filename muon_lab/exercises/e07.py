@@ -17,6 +17,7 @@ q1 = Exercise(
     ],
     mistakes=[
         (31.25, "That is right in percent. Give it as a share of 1: a hundredth of that."),
+        (0.007, "0.007 is NanoGPT's share: put in this run's numbers."),
         (5 * 768 / 524_288, "That is NanoGPT's 0.7 %: width 768 and half a million tokens."),
         (128 / 2048, "One step of the iteration costs that; Muon takes five."),
         (5 * 512 / 2048, "512 is the MLP's larger side. The iteration runs on the smaller."),
@@ -41,9 +42,9 @@ q2 = Exercise(
     question="After how many bytes did the validation loss first reach the target?",
     reference=bytes_to_loss,
     cases=[
-        (np.array([0.0, 100.0, 200.0, 300.0]), np.array([5.5, 3.0, 2.0, 1.8]), 2.25),
-        (np.array([0.0, 10.0, 40.0]), np.array([4.0, 3.0, 1.0]), 3.9),
-        (np.array([0.0, 100.0, 200.0, 300.0]), np.array([5.5, 3.0, 2.0, 2.5]), 2.1),
+        (np.array([0.0, 100.0, 200.0, 300.0]), np.array([5.5, 3.0, 1.0, 0.8]), 1.5),
+        (np.array([0.0, 10.0, 40.0]), np.array([4.0, 3.2, 1.0]), 3.9),
+        (np.array([0.0, 100.0, 200.0, 300.0]), np.array([5.5, 3.0, 1.0, 2.5]), 1.25),
     ],
     hints=[
         "Between two validations take the loss as a straight line.",
@@ -53,6 +54,11 @@ q2 = Exercise(
     mistakes=[
         (BETWEEN, "read[after]", "That waits for the next validation; the loss got there earlier."),
         (BETWEEN, "read[before]", "There the loss was still above the target."),
+        (
+            BETWEEN,
+            "share * (read[after] - read[before])",
+            "That counts from the earlier validation: add read[before].",
+        ),
         (BETWEEN, "share * read[after]", "Start at read[before] and go on from there."),
         (BETWEEN, "read[before] + share * read[after]", "Go a share of the way between the two."),
         (lambda r, y, t: r[np.argmin(np.abs(y - t))], "The nearest need not be past the target."),
@@ -62,6 +68,11 @@ q2 = Exercise(
             "Measure from the earlier validation.",
         ),
         ("(losses[before] - t", "-(losses[before] - t", "That goes backwards: a sign is wrong."),
+        (
+            " / (losses[before] - losses[after])",
+            "",
+            "That is a loss, not a share: divide by the whole fall.",
+        ),
         (" - losses[after])", ")", "Divide by the whole fall, losses[before] - losses[after]."),
         (lambda r, y, t: np.interp(t, y, r), "np.interp needs losses that rise; these fall."),
     ],
@@ -135,6 +146,14 @@ q4 = Exercise(
             "(stdev(adamw) ** 2 + stdev(muon) ** 2)",
             "(stdev(adamw) + stdev(muon)) ** 2",
             "Independent errors do not add up straight: add their squares, then take the root.",
+        ),
+        (
+            lambda a, m: (mean(a) - mean(m)) / stdev(a),
+            "That is how single runs of AdamW stray: a mean strays less, and Muon's strays too.",
+        ),
+        (
+            lambda a, m: (mean(a) - mean(m)) / stdev(np.subtract(a, m)) * len(m) ** 0.5,
+            "That pairs the runs. Here each optimizer's spread counts by itself: add the squares.",
         ),
         (lambda a, m: (mean(a) - mean(m)) / stdev(a + m), "The spread of all includes the gap."),
     ],

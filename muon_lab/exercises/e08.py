@@ -43,6 +43,7 @@ q1 = Exercise(
             "min(1.0, tau / largest)",
             "Python's min and if take one number; use torch.clamp.",
         ),
+        (CLAMPED, "largest / tau", "Upside down: γ times the largest logit is to be τ."),
         (CLAMPED, "torch.clamp(largest, max=tau)", "That is the logit after the clip, not γ."),
     ],
     because="A head at or under τ gets exactly 1, and times 1 changes not a single bit.",
@@ -104,6 +105,7 @@ q3 = Exercise(
         (0.05**0.5, "A factor √0.5 is missing: the first head scales both its query and the key."),
         (0.5**0.5, "√0.5 is one side's share alone. What happens to query and key in all?"),
         (0.1, "0.1 is the other head's γ: of that, only √0.1 on the key reaches the first."),
+        (15.8, "That is right in percent. As a factor it is a hundredth of that."),
         (0.25, "0.5² is γ twice: the other head gives √0.1, and each share is a root."),
     ],
     because="0.5 was wanted and 0.158 came out: what is shared is scaled once for every sharer.",
@@ -164,8 +166,9 @@ def summands(clip, q_content, k_content, q_rotary, k_rotary, gamma):
     return {"k_R untouched": whole, "q_R·k_R": qr * k_rotary, "q_C·k_C": qc * kc, "q_C": qc}
 
 
-def first_fault(clip, *case):
+def first_fault(clip, q_content, k_content, q_rotary, k_rotary, gamma):
     """Return the right results, but for the first that this clip has wrong."""
+    case = q_content, k_content, q_rotary, k_rotary, gamma
     right, seen = summands(clip_latent, *case), summands(clip, *case)
     wrong = (name for name in right if difference(right[name], seen[name], 1e-6))
     return right | {name: seen[name] for name in islice(wrong, 1)}
@@ -230,6 +233,19 @@ q6 = Exercise(
     mistakes=[
         ("mean", "any", "That says whether any head is above. How large a share of them?"),
         ("mean", "sum", "That is a count. Divide by the number of heads."),
+        (SHARE, "100 * (step > tau).mean()", "That is right in percent: give a share of 1."),
+        (
+            lambda maxima, tau: list((maxima > tau).mean(1)),
+            "That is several shares per step, one for each head of a layer: average them too.",
+        ),
+        (
+            lambda maxima, tau: list((maxima > tau).mean(2)),
+            "That is several shares per step, one for each layer: average them too.",
+        ),
+        (
+            lambda maxima, tau: list(maxima > tau),
+            "That says of each head whether it is above. What share of them is?",
+        ),
         (SHARE, "(step > tau).sum() / len(step)", "len(step) counts layers: divide by all heads."),
         (SHARE, "(step.mean() > tau)", "A mean hides single heads: compare first, then average."),
         (SHARE, "(maxima > tau).mean()", "That is over all steps together: look at each `step`."),

@@ -134,3 +134,21 @@ def test_what_is_no_list_of_names_is_asked_for_one(answer):
     reply = q6.check(answer)
     assert reply.status == "not yet"
     assert "a list of names that Reader has" in reply.text
+
+
+@pytest.mark.parametrize("count", [9.4e6, 9_437_184, "9437184"])
+def test_bytes_are_taken_as_precisely_as_they_are_spoken_of(count):
+    assert e05.q7.check(count).status == "correct"
+
+
+@pytest.mark.parametrize(
+    ("count", "named"), [(9.4, "megabytes"), (9, "MiB"), (9.4e6 * 8, "in bits"), (9.1e6, "small")]
+)
+def test_another_unit_is_named(count, named):
+    assert named in e05.q7.check(count).text
+
+
+@pytest.mark.parametrize("question", [e05.q1, e05.q2, e05.q4])
+def test_an_unknown_mistake_is_shown_at_small_round_numbers(question):
+    reply = question.check(lambda *given: (7.0, 7.0) if question is e05.q1 else 7.0)
+    assert "array" not in reply.text and len(str(reply)) < 250

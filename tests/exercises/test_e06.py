@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from muon_lab.exercises import e06
 from muon_lab.explorers import LogitExplorer
@@ -46,6 +47,8 @@ def turned(first="x * c - y * s", second="x * s + y * c", angle="position * spee
         ({"angle": "-position * speed"}, "clockwise"),
         ({"angle": "math.degrees(position * speed)"}, "first coordinate: wanted"),
         ({"second": "y * c"}, "second coordinate: wanted"),
+        ({"first": "x * s - y * c", "second": "x * c + y * s"}, "changed places"),
+        ({"first": "x * s - y * c"}, "first coordinate: wanted"),
     ],
     ids=str,
 )
@@ -61,3 +64,13 @@ def test_any_logit_that_hides_is_taken(hidden):
         return logits.masked_fill(future, eval(hidden)).softmax(1) @ v
 
     assert e06.q2.check(attend).status == "correct"
+
+
+@pytest.mark.parametrize("logits", ["q @ k", "torch.matmul(q, k)", "q * k"])
+def test_a_product_without_the_transpose_is_told_the_logits_shape(logits):
+    def attend(q, k, v):
+        scores = eval(logits) / q.shape[-1] ** 0.5
+        future = torch.ones_like(scores).triu(1).bool()
+        return scores.masked_fill(future, -torch.inf).softmax(dim=-1) @ v
+
+    assert "logits are (T, T)" in e06.q2.check(attend).text

@@ -1,5 +1,7 @@
 """Exercises of notebook 07: percent and share, and which of two counts is wrong."""
 
+from statistics import mean, stdev
+
 import numpy as np
 import pytest
 
@@ -45,3 +47,50 @@ def test_both_forms_of_rows_for_columns_get_a_sentence_that_fits():
 
     for answer in (rows, untransposed):
         assert "columns, U[:, …], then rare.T @ update" in e07.q6.check(answer).text
+
+
+def reading(share="fall / (losses[before] - losses[after])", result="read[before] + share * gap"):
+    """Write a learner's reading of the bytes at the target; each argument is one line of it."""
+    names = {"np": np}
+    source = "def answer(read, losses, target):\n    after = int(np.argmax(losses <= target))\n"
+    source += "    before = after - 1\n    gap = read[after] - read[before]\n"
+    source += f"    fall = losses[before] - target\n    share = {share}\n    return {result}"
+    exec(source, names)
+    return names["answer"]
+
+
+def test_bytes_at_the_target_are_taken_in_another_form():
+    assert e07.q2.check(reading()).status == "correct"
+    assert e07.q2.check(reading(result="read[after] - (1 - share) * gap")).status == "correct"
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ({"share": "fall"}, "not a share"),
+        ({"share": "fall / losses[before]"}, "whole fall"),
+        ({"result": "share * gap"}, "add read[before]"),
+        ({"result": "round(read[before] + share * gap)"}, "wanted 1.25, got 1"),
+        ({"result": "int(read[before] + share * gap)"}, "wanted 1.25, got 1"),
+    ],
+    ids=str,
+)
+def test_a_share_that_is_none_and_rounded_bytes_are_wrong(lines, named):
+    reply = e07.q2.check(reading(**lines))
+    assert reply.status == "not yet"
+    assert named in reply.text
+
+
+@pytest.mark.parametrize(("share", "named"), [(0.007, "0.007 is"), (0.0073, "0.7 %")])
+def test_the_share_of_another_model_is_told_so(share, named):
+    assert "NanoGPT" in e07.q1.check(share).text
+    assert named in e07.q1.check(share).text
+
+
+def test_an_error_inside_the_standard_library_is_told_at_the_learners_line():
+    def standard_errors(adamw, muon):
+        gap = mean(adamw) - mean(muon)
+        return gap / stdev(gap)
+
+    text = e07.q4.check(standard_errors).text
+    assert "gap / stdev(gap)" in text

@@ -30,7 +30,13 @@ def test_a_key_that_is_scaled_per_query_head_is_named(power):
 
 
 @pytest.mark.parametrize(
-    ("factor", "named"), [(0.2236, "√0.5 is missing"), (0.5, "same key"), (0.9, "too large")]
+    ("factor", "named"),
+    [
+        (0.2236, "√0.5 is missing"),
+        (0.5, "same key"),
+        (0.9, "too large"),
+        (15.8, "right in percent"),
+    ],
 )
 def test_each_way_to_miss_a_factor_is_told(factor, named):
     assert named in e08.q3.check(factor).text
@@ -59,3 +65,23 @@ def test_what_is_told_of_latent_attention_is_true(powers):
         )
         told = {"got γ²": 2, "got √γ": 0.5, "q_C·k_C is as large": 0}
         assert all(content == power for words, power in told.items() if words in text)
+
+
+def test_inputs_of_latent_attention_are_shown_by_their_own_names():
+    reply = e08.q5.check(lambda qc, kc, qr, kr, gamma: (qc * gamma**0.3, kc, qr * gamma, kr))
+    for name in ("q_content=", "k_content=", "q_rotary=", "k_rotary=", "gamma="):
+        assert name in str(reply)
+
+
+@pytest.mark.parametrize(
+    ("share", "named"),
+    [
+        ("100 * (step > tau).mean()", "in percent"),
+        ("(step > tau).mean(0)", "one for each head of a layer"),
+        ("(step > tau).mean(1)", "one for each layer"),
+        ("step > tau", "What share"),
+    ],
+)
+def test_anything_but_one_share_per_step_is_told_what_it_is(share, named):
+    answer = eval(f"lambda maxima, tau: [{share} for step in maxima]")
+    assert named in e08.q6.check(answer).text
