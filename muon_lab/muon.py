@@ -7,7 +7,7 @@ function matrices of one shape at a time, so that they are orthogonalized togeth
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import get_args
 
@@ -20,12 +20,12 @@ from muon_lab.options import Scale, check_group
 from muon_lab.orthogonalize import fast_dtype, newton_schulz_fast
 from muon_lab.polynomials import JORDAN, AnySchedule, Schedule, resolve
 from muon_lab.sharing import (
-    broadcast_updates,
     check_gradients_agree,
     cost,
-    exchange_shards,
-    in_turn,
+    mesh_group,
     share_out,
+    shared_update,
+    take_turns,
 )
 from muon_lab.split import matrix_shape, split_parameters
 
@@ -221,7 +221,7 @@ class Muon(torch.optim.Optimizer):
         alike: dict[dist.ProcessGroup, list[Tensor]] = defaultdict(list)
         for group in self.param_groups:
             for p in group["params"] if group["use_muon"] else ():
-                ranks = _mesh_group(p, group) if hasattr(p, "device_mesh") else self.process_group
+                ranks = mesh_group(p, group) if hasattr(p, "device_mesh") else self.process_group
                 if ranks is not None and p.numel():
                     alike[ranks].append(p)
         found = {}
@@ -310,10 +310,9 @@ def _step_muon(
     parts = [[m for t in ts for m in _matrices(t, group)] for ts in (params, grads, buffers)]
     if optimizer.remembers:
         parts.append(_memories(params, group, optimizer))
-    shared = []
-    for owner, stack in _stacks(
-        [owners.get(p) for p in params for _ in _matrices(p, group)], *parts
-    ):
+    shared = defaultdict(list)
+    owned = [owners.get(p) for p in params for _ in _matrices(p, group)]
+    for owner, stack in _stacks(owned, *parts):
         rows, columns = matrix_shape(stack[0][0].shape, group["kernels"], group["heads"])[-2:]
         rule = dict(
             lr=lr,
@@ -326,8 +325,11 @@ def _step_muon(
         if owner is None:
             optimizer.update_(*stack, **rule)
         else:
-            shared.append((owner, _shared_update(optimizer, stack, owner, group, rule)))
-    _take_turns(shared)
+            ranks = optimizer.process_group
+            dtype = group["ns_dtype"] or _fast_dtype(stack[0][0].device)
+            shared[owner].append(shared_update(optimizer.update_, stack, rule, owner, ranks, dtype))
+    if shared:
+        take_turns(list(shared.values()))
 
 
 def _memories(params: list[Tensor], group: dict, optimizer: Muon) -> list[dict]:
@@ -339,50 +341,6 @@ def _memories(params: list[Tensor], group: dict, optimizer: Muon) -> list[dict]:
     return found
 
 
-def _shared_update(
-    optimizer: Muon, stack: Sequence[list], owner: int, group: dict, rule: dict
-) -> Iterator[None]:
-    """Step a stack by updates that its owner computes; yield while they are under way."""
-    params, grads, buffers, *memories = stack
-    if buffers[0] is None:
-        buffers = [torch.zeros_like(grad) for grad in grads]  # for `update_` to write to
-    dtype = group["ns_dtype"] or _fast_dtype(grads[0].device)
-
-    def directions() -> Tensor:
-        ahead = torch._foreach_lerp(buffers, grads, 1 - rule["momentum"])
-        if rule["nesterov"]:
-            ahead = torch._foreach_lerp(grads, ahead, rule["momentum"])
-        return torch.stack(ahead)
-
-    how = rule["orthogonalize"], owner
-    if hasattr(params[0], "device_mesh"):
-        exchange = exchange_shards(directions(), *how, dtype)
-    else:
-        exchange = broadcast_updates(directions, grads, *how, optimizer.process_group, dtype)
-    for updates in exchange:
-        if updates is None:
-            yield
-    rule = rule | {"orthogonalize": lambda _: updates}
-    optimizer.update_(params, grads, buffers, *memories, **rule)
-
-
-def _take_turns(shared: list[tuple[int, Iterator[None]]]) -> None:
-    """Run shared updates, two of each owner at a time: one is sent while the next is computed."""
-    waiting = defaultdict(list)
-    for owner, update in shared:
-        waiting[owner].append(update)
-    while any(waiting.values()):
-        in_turn(
-            [
-                update
-                for number in (0, 1)
-                for each in waiting.values()
-                for update in each[number:][:1]
-            ]
-        )
-        waiting = {owner: each[2:] for owner, each in waiting.items()}
-
-
 def _step_adamw(params: list[Tensor], grads: list[Tensor], state: list, group: dict) -> None:
     (beta1, beta2), (averages, squares, steps) = group["betas"], state
     adamw(
@@ -390,13 +348,6 @@ def _step_adamw(params: list[Tensor], grads: list[Tensor], state: list, group: d
         lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"],
         maximize=group["maximize"], capturable=group.get("capturable", False),
     )  # fmt: skip
-
-
-def _mesh_group(p: Tensor, group: dict) -> dist.ProcessGroup | None:
-    """Return who shares a DTensor, if it is sharded by rows over one dimension of a mesh."""
-    by_rows = len(p.placements) == 1 and p.placements[0].is_shard(0)
-    whole = group["rows"] is None and not group["transposed"]
-    return p.device_mesh.get_group() if by_rows and whole else None
 
 
 def _matrices(tensor: Tensor | None, group: dict) -> tuple[Tensor | None, ...]:

@@ -44,6 +44,13 @@ def cost(shape: Sequence[int]) -> float:
     return float(math.prod(shape) * min(shape[-2:]))
 
 
+def mesh_group(p: Tensor, group: dict) -> dist.ProcessGroup | None:
+    """Return who shares a DTensor, if it is sharded by rows over one dimension of a mesh."""
+    by_rows = len(p.placements) == 1 and p.placements[0].is_shard(0)
+    whole = group["rows"] is None and not group["transposed"]
+    return p.device_mesh.get_group() if by_rows and whole else None
+
+
 def check_gradients_agree(params: Sequence[Tensor], group: dist.ProcessGroup) -> None:
     """Raise RuntimeError, on every rank, if a parameter has a gradient on some ranks only.
 
@@ -60,6 +67,48 @@ def check_gradients_agree(params: Sequence[Tensor], group: dist.ProcessGroup) ->
             f"others (of shapes {shapes}{' ...' * (len(differ) > 3)}): run a forward and backward "
             "on every rank before each step, or freeze a parameter on all of them"
         )
+
+
+def shared_update(
+    update_: Callable, stack: Sequence[list], rule: dict, owner: int,
+    group: dist.ProcessGroup | None, dtype: torch.dtype,
+) -> Iterator[None]:  # fmt: skip
+    """Step a stack of parameters by updates that its owner computes; yield while they are awaited.
+
+    ``stack`` and ``rule`` are the arguments of ``update_``, `Muon.update_`. A rank without the
+    momentum (None) gives it a buffer for once.
+    """
+    params, grads, buffers, *memories = stack
+    if buffers[0] is None:
+        buffers = [torch.zeros_like(grad) for grad in grads]
+
+    def directions() -> Tensor:
+        ahead = torch._foreach_lerp(buffers, grads, 1 - rule["momentum"])
+        if rule["nesterov"]:
+            ahead = torch._foreach_lerp(grads, ahead, rule["momentum"])
+        return torch.stack(ahead)
+
+    how = rule["orthogonalize"], owner
+    if hasattr(params[0], "device_mesh"):
+        exchange = exchange_shards(directions(), *how, dtype)
+    else:
+        exchange = broadcast_updates(directions, grads, *how, group, dtype)
+    for updates in exchange:
+        if updates is None:
+            yield
+    update_(params, grads, buffers, *memories, **rule | {"orthogonalize": lambda _: updates})
+
+
+def take_turns(queues: Sequence[Sequence[Iterator[None]]]) -> None:
+    """Run each owner's shared updates, two at a time: one is sent while the next is computed.
+
+    Every rank must give the same queues in the same order.
+    """
+    for start in range(0, max(map(len, queues), default=0), 2):
+        numbers = start, start + 1
+        under_way = [u for number in numbers for queue in queues for u in queue[number:][:1]]
+        while under_way:  # all take one stage, then all the next
+            under_way = [update for update in under_way if next(update, "done") is None]
 
 
 def broadcast_updates(
@@ -131,9 +180,3 @@ def gather_momentum_(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
             buffer = optimizer.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
             dist.broadcast(buffer, dist.get_global_rank(group, owner), group=group)
     return optimizer
-
-
-def in_turn(journeys: Sequence[Iterator[None]]) -> None:
-    """Advance generators stage by stage until all have ended, each stage in the same order."""
-    while journeys:
-        journeys = [journey for journey in journeys if next(journey, journeys) is not journeys]
