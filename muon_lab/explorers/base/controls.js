@@ -118,7 +118,8 @@ function addControl(model, spec, react, panel) {
   for (const part of control.parts) part.dataset.lmSuppressShortcuts = "true";
   const name = element("label", { htmlFor: id, textContent: spec.label });
   name.style.color = `var(--color-${spec.color})`;
-  const look = `control ${spec.span ? "wide " : ""}${spec.kind}`;
+  const isWide = spec.span || (spec.kind === "slider" && spec.label.length > 12);
+  const look = `control ${isWide ? "wide " : ""}${spec.kind}`;
   const row = element("div", { className: look }, [name, ...control.parts]);
   row.dataset.trait = spec.trait;
   panel.append(row);
