@@ -134,8 +134,18 @@ def test_a_gathered_state_continues_in_one_process(ends):
             torch.testing.assert_close(optimizer.state[p][name], value, rtol=0, atol=0)
 
 
-def test_a_rank_may_own_nothing():
-    assert set(share_out([5.0, 1.0], 3)) == {0, 1}
+def one_matrix(rank):
+    weight = torch.nn.Parameter(torch.eye(6)[:, :4])
+    weight.grad = torch.arange(24.0).view(6, 4)
+    optimizer = Muon([weight], lr=0.1, process_group=dist.group.WORLD, shard_momentum=True)
+    optimizer.step()
+    return weight.detach(), len(optimizer.state)
+
+
+def test_a_rank_that_owns_nothing_steps_with_the_others(tmp_path):
+    (first, held), (second, held_by_other) = on_ranks(one_matrix, 2, tmp_path)
+    assert (held, held_by_other) == (1, 0)
+    assert torch.equal(first, second) and not torch.equal(first, torch.eye(6)[:, :4])
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
