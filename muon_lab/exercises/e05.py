@@ -77,6 +77,7 @@ q1 = Exercise(
     because="Begun at zero, the sum is 1/(1 - mu) times the average: the same direction, longer.",
 )
 
+LERP = "lerp is a method of tensors; these are NumPy arrays: write it out."
 LOOK_AHEAD = "gradient + mu * (average - gradient)"
 LOOK_AHEADS = {
     "gradient + mu * average": "That is the direction for a sum: here g counts 1 - mu.",
@@ -109,11 +110,7 @@ q2 = Exercise(
             "gradient + (1 - mu) * gradient + mu * average",
             "The gradient counts 2 - mu: it stands there already, so add mu times the difference.",
         ),
-        (
-            LOOK_AHEAD,
-            "gradient.lerp(average, mu)",
-            "lerp is a method of tensors; these are NumPy arrays: write it out.",
-        ),
+        (LOOK_AHEAD, "gradient.lerp(average, mu)", LERP),
         (
             LOOK_AHEAD,
             "torch.lerp(gradient, average, mu)",
@@ -269,6 +266,7 @@ q5 = Exercise(
     mistakes=[
         (lambda *args: muon_step(*args)[::-1], "The order is wrong: the weight comes first."),
         *_in_place_of(AVERAGE, AVERAGES),
+        (AVERAGE, "average.lerp(gradient, 1 - mu)", LERP),
         (") * gradient\n", ") * newton_schulz(gradient)\n", "Average first, then orthogonalize."),
         (") * gradient\n", ") * (gradient + decay * weight)\n", "The decay belongs to the weight."),
         *_in_place_of(

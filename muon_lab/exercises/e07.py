@@ -92,7 +92,7 @@ q3 = Exercise(
     question="How many numbers of state do AdamW and Muon keep?",
     reference=state_numbers,
     parts=("adamw", "muon"),
-    cases=[(786_432, 66_688), (10, 1), (1, 10), (0, 5)],
+    cases=[(10, 1), (786_432, 66_688), (1, 10), (0, 5)],
     hints=[
         "AdamW keeps two averages per parameter: of the gradient and of its square.",
         "Muon keeps one momentum for each parameter of a hidden matrix. And the others?",
@@ -101,6 +101,7 @@ q3 = Exercise(
     mistakes=[
         ("2 * (hidden", "(hidden", "AdamW keeps two numbers per parameter, for g and for g²."),
         ("2 * (hidden", "3 * (hidden", "AdamW's state is two numbers: the parameter is not in it."),
+        ("2 * (hidden + rest)", "2 * hidden + rest", "AdamW keeps two for the rest as well."),
         ("2 * (hidden + rest)", "2 * hidden", "AdamW's own run includes the rest as well."),
         (MUON, "hidden + rest", "Under Muon the rest is still AdamW's, with two numbers each."),
         (MUON, "hidden", "Under Muon the rest is AdamW's, and that keeps state as well."),
@@ -178,6 +179,7 @@ q5 = Exercise(
     ],
     mistakes=[
         (lambda f, a, m: f * a / m, "That leaves out forward and backward, most of a step."),
+        (lambda f, a, m: f * m / a, "A step is mostly forward and backward: bring in 1 - share."),
         (lambda f, a, m: f * (1 - a) / (1 - m), "Upside down: the longer step is Muon's."),
         (
             lambda f, a, m: f / (1 + m - a),

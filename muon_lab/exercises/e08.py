@@ -43,7 +43,7 @@ q1 = Exercise(
             "min(1.0, tau / largest)",
             "Python's min and if take one number; use torch.clamp.",
         ),
-        (CLAMPED, "largest / tau", "Upside down: γ times the largest logit is to be τ."),
+        (CLAMPED, "largest / tau", "Upside down: γ times a loud head's largest is to be τ."),
         (CLAMPED, "torch.clamp(largest, max=tau)", "That is the logit after the clip, not γ."),
     ],
     because="A head at or under τ gets exactly 1, and times 1 changes not a single bit.",

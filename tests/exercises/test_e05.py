@@ -68,6 +68,8 @@ def test_the_whole_is_taken_in_another_form():
         ({"average": "gradient + mu * average", "direction": "gradient + mu * average"}, "sum"),
         ({"direction": "gradient + mu * average"}, "for a sum"),
         ({"direction": "average"}, "without the look-ahead"),
+        ({"average": "average.lerp(gradient, 1 - mu)"}, "method of tensors"),
+        ({"direction": "gradient.lerp(average, mu)"}, "method of tensors"),
         ({"direction": "mu * gradient + (1 - mu) * average"}, "reverse"),
         ({"direction": "gradient"}, "bare gradient"),
         ({"update": "newton_schulz(direction.T)"}, "transposing"),
