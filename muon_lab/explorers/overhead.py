@@ -31,7 +31,7 @@ MARKS = [
     label(1, 80, 2e19, "Muon", color="blue", align="left"),
 ]
 SENTENCES = {
-    "share": "T·m/B = {bound:.3g} %. Counted, it is {counted:.3g} %: {muon:.3g} FLOPs per step "
+    "share": "T·m/B = {bound:.4g} %. Counted, it is {counted:.3g} %: {muon:.3g} FLOPs per step "
     "for Muon, {model:.3g} for forward and backward.",
     "enough": "From {enough:.0f} tokens per batch on, Muon takes at most 1 % of the FLOPs.",
     "time": either(
