@@ -96,7 +96,7 @@ class Muon(torch.optim.Optimizer):
     and each matrix is orthogonalized by one rank, which broadcasts the update; with
     ``shard_momentum=True`` only that rank keeps its momentum (before ``state_dict()`` call
     `sharing.gather_momentum_`). Under FSDP2 the mesh says who shares, and nothing is to be passed.
-    All ranks must step together, and have the same kind of device.
+    All ranks must step together, and have the same kind of device. A compiled step shares nothing.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Linear(32, 8))
     >>> optimizer = Muon(split_parameters(model), lr=0.02)

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from muon_lab.plots import BLACK, COLOURS, GREY
+from muon_lab.plots import BLACK, COLOURS, GREY, spread
 from muon_lab.training.costs import interleave
 
 
@@ -163,13 +164,16 @@ def draw_roofline(machine: Machine, points: Mapping[str, tuple[float, float]], a
     ax.axvline(ridge, color=GREY, linewidth=0.8, linestyle=":")
     ax.text(ridge / 1.2, machine.flops_per_second * 1.2, "bytes bind", color=GREY, ha="right")
     ax.text(ridge * 1.2, machine.flops_per_second * 1.2, "arithmetic binds", color=GREY)
-    for (name, point), color, side in zip(
-        points.items(), cycle(COLOURS), cycle((1, -1)), strict=False
-    ):
-        ax.plot(*point, "o", color=color, markersize=6)
-        style = {"ha": "left" if side > 0 else "right", "fontsize": 8, "color": color}
-        ax.annotate(name, point, (7 * side, -3), textcoords="offset points", **style)
     lowest = min([machine.roof(0.1), *(speed for _, speed in points.values())])
-    ax.set(ylim=(lowest / 2, machine.flops_per_second * 3))
-    ax.set(xscale="log", yscale="log", xlabel="FLOPs per byte", ylabel="FLOPs per second")
+    low, high = lowest / 2, machine.flops_per_second * 3
+    ax.set(ylim=(low, high), xscale="log", yscale="log")
+    ax.set(xlabel="FLOPs per byte", ylabel="FLOPs per second")
+    named = list(zip(points.items(), cycle(COLOURS), strict=False))
+    for side, align in ((0, "left"), (1, "right")):
+        heights = [np.log(y / low) / np.log(high / low) for (_, (_, y)), _ in named[side::2]]
+        placed = spread(heights, gap=0.05)
+        for ((name, point), color), height in zip(named[side::2], placed, strict=True):
+            ax.plot(*point, "o", color=color, markersize=6)
+            style = {"ha": align, "va": "center", "fontsize": 9, "color": color}
+            ax.text(point[0] * (1.15, 0.87)[side], low * (high / low) ** height, name, **style)
     return ax

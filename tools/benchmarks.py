@@ -21,6 +21,7 @@ from muon_lab.model.gpt import GPT, GPTConfig
 from muon_lab.muon import Muon, split_parameters
 from muon_lab.orthogonalize import newton_schulz, newton_schulz_fast
 from muon_lab.polynomials import JORDAN
+from muon_lab.roofline import COSTS
 from muon_lab.runs.record import write_atomically
 from muon_lab.training.config import TrainConfig
 from muon_lab.training.costs import interleave, peak_flops
@@ -60,17 +61,16 @@ class Case:
             groups = split_parameters(GPT(self.model))
         return [tuple(p.shape) for group in groups if group["use_muon"] for p in group["params"]]
 
-    def iteration_flops(self, steps: int = 5) -> int:
-        """Count the FLOPs of Newton–Schulz: three products per step, 4m²n + 2m³ with m <= n.
+    def iteration_flops(self) -> int:
+        """Count the FLOPs of five steps of Newton–Schulz in the standard form.
 
         The Gram form needs fewer and is charged the same, so that a higher speed is less time.
 
         >>> case = block(64)  # four matrices of 64×64, one of 256×64, one of 64×256
-        >>> case.iteration_flops(steps=1) == 4 * 6 * 64**3 + 2 * (4 * 4 + 2) * 64**3
+        >>> case.iteration_flops() == 5 * (4 * 6 * 64**3 + 2 * (4 * 4 + 2) * 64**3)
         True
         """
-        sides = (sorted(shape) for shape in self.shapes())
-        return steps * sum(4 * m * m * n + 2 * m**3 for m, n in sides)
+        return sum(COSTS["standard"].flops(*shape) for shape in self.shapes())
 
 
 @dataclass(frozen=True)

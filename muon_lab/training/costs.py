@@ -107,8 +107,7 @@ def state_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str,
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    local = (getattr(tensor, "to_local", lambda t=tensor: t)() for tensor in tensors)  # shards
-    return sum(tensor.nbytes for tensor in local)
+    return sum(t.to_local().nbytes if hasattr(t, "to_local") else t.nbytes for t in tensors)
 
 
 def forget_peak_memory(device: str) -> None:

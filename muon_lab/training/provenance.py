@@ -28,25 +28,21 @@ def describe(training: Training) -> dict[str, Any]:
     """Say where and on what a run was made: its provenance."""
     device, corpus = torch.device(training.config.device), training.corpus
     cpu = f"{processor()}, torch threads: {torch.get_num_threads()}"
+    about = environment() | {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        "command": training.config.command().replace("python", launcher(), 1),
+        "spectra": describe_spectra(training.model),
+        "corpus": {
+            "name": corpus.name,
+            "sha256": corpus.sha256,
+            "train_bytes": corpus.train.numel(),
+            "valid_bytes": corpus.valid.numel(),
+            "xz_bits_per_byte": round(xz_bits_per_byte(corpus.valid), 4),
+        },
+    }
     source = source_sha256(training.config.optimizer)
-    about = {} if source is None else {"optimizer_sha256": source}
-    return (
-        environment()
-        | about
-        | {
-            "torch": torch.__version__,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
-            "command": training.config.command().replace("python", launcher(), 1),
-            "spectra": describe_spectra(training.model),
-            "corpus": {
-                "name": corpus.name,
-                "sha256": corpus.sha256,
-                "train_bytes": corpus.train.numel(),
-                "valid_bytes": corpus.valid.numel(),
-                "xz_bits_per_byte": round(xz_bits_per_byte(corpus.valid), 4),
-            },
-        }
-    )
+    return about if source is None else about | {"optimizer_sha256": source}
 
 
 def launcher() -> str:

@@ -76,10 +76,14 @@ def share(batch: Tensor) -> Tensor:
 
 
 def reduced(values: Tensor | float, how: str = "AVG", device: str = "cpu") -> Tensor:
-    """Return the mean ("AVG"), or another reduction such as "MAX", over the ranks."""
-    values = torch.as_tensor(values, device=device).clone()
+    """Return the mean ("AVG"), or another reduction such as "MAX", over the ranks.
+
+    A number becomes a float64, so that one process keeps all its digits.
+    """
+    values = values if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.float64)
     if ranks() == 1:
         return values
+    values = values.to(device, copy=True)
     dist.all_reduce(values, op=getattr(dist.ReduceOp, "SUM" if how == "AVG" else how))
     return values / ranks() if how == "AVG" else values  # gloo has no mean
 

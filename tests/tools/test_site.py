@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import http.server
+import json
 import threading
 import time
 from pathlib import Path
@@ -135,7 +136,15 @@ def test_every_explorer_says_what_python_says(visit, path):
     with visit(f"notebooks/{path.stem}.html") as page:
         roots = page.locator(".muon-explorer")
         expect(roots).to_have_count(explorers_in(path))
-        for root, (_, explorer) in zip(roots.all(), run_explorers(path), strict=True):
+        sent = [
+            json.loads(text)["traits"]["data"]
+            for text in page.locator(".explorer-data").all_text_contents()
+        ]
+        pairs = zip(roots.all(), run_explorers(path), sent, strict=True)
+        for root, (_, explorer), data in pairs:
+            # What a notebook measures, here and when the site was built, never agrees.
+            measured = {k: v for k, v in data.items() if isinstance(v, float)}
+            explorer.data = explorer.data | measured
             first, said = in_python(explorer), []
             expect(root.locator("output p")).to_have_text(first)
             for control in root.locator(".control:not(:has(:disabled)):has([type=range])").all():
