@@ -170,10 +170,11 @@ def draw_roofline(machine: Machine, points: Mapping[str, tuple[float, float]], a
     ax.set(xlabel="FLOPs per byte", ylabel="FLOPs per second")
     named = list(zip(points.items(), cycle(COLOURS), strict=False))
     for side, align in ((0, "left"), (1, "right")):
-        heights = [np.log(y / low) / np.log(high / low) for (_, (_, y)), _ in named[side::2]]
-        placed = spread(heights, gap=0.05)
-        for ((name, point), color), height in zip(named[side::2], placed, strict=True):
+        depths = [np.log(high / y) / np.log(high / low) for (_, (_, y)), _ in named[side::2]]
+        below = np.log(3) / np.log(high / low) + 0.04  # the roof
+        placed = spread(depths, gap=0.05, low=below)
+        for ((name, point), color), depth in zip(named[side::2], placed, strict=True):
             ax.plot(*point, "o", color=color, markersize=6)
             style = {"ha": align, "va": "center", "fontsize": 9, "color": color}
-            ax.text(point[0] * (1.15, 0.87)[side], low * (high / low) ** height, name, **style)
+            ax.text(point[0] * (1.15, 0.87)[side], high * (low / high) ** depth, name, **style)
     return ax
