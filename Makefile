@@ -41,9 +41,9 @@ lint: .venv/has-test
 
 bench: COMPILED = $(if $(shell command -v cc),--compiled)
 bench: .venv/has-test  ## measure the speeds that the course mentions
-	@$(RUN) tools/benchmarks.py --case cpu --seconds 15 $(COMPILED)
+	@$(RUN) tools/benchmarks.py --case cpu --seconds 10 $(COMPILED)
 	@$(RUN) tools/benchmarks.py --case gpu-124m --seconds 15
-	@$(RUN) tools/bench_orthogonalize.py $(COMPILED)
+	@$(RUN) tools/bench_orthogonalize.py --seconds 4 $(COMPILED)
 	@$(RUN) tools/bench_explorers.py
 
 gpu: .venv/has-test  ## on an NVIDIA GPU: run its tests, benchmarks and recorded runs; MINUTES=9
