@@ -201,8 +201,10 @@ class Muon(torch.optim.Optimizer):
         """Update every parameter that has a gradient; return the closure's loss."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
-        owners = {} if torch.compiler.is_compiling() else self.owners()
-        self._elsewhere = self._kept_elsewhere(owners)
+        owners: dict[Tensor, int] = {}
+        if not torch.compiler.is_compiling():
+            owners = self.owners()
+            self._elsewhere = self._kept_elsewhere(owners)
         work = []
         for group in self.param_groups:  # all groups are looked at before any weight moves
             tensors: tuple[list[Tensor], ...] = ([], [], [], [], [])

@@ -61,8 +61,8 @@ def newton_schulz(
     coefficients = resolve(schedule, steps)
     x, tall = _normalised(matrix, eps, as_schedule(schedule).norm_factor, dtype)
     for a, b, c in coefficients:
-        gram = x @ x.mT  # A = XXᵀ, (..., m, m), m <= n
-        inner = _product(gram, gram, times=c, plus=(b, gram))  # bA + cA²
+        gram = _gram(x)  # A = XXᵀ, (..., m, m), m <= n
+        inner = _symmetric_product(gram, gram, times=c, plus=(b, gram))  # bA + cA²
         x = _product(inner, x, plus=(a, x))  # aX + (bA + cA²)X
     return x.mT if tall else x
 
@@ -90,7 +90,7 @@ def newton_schulz_gram(
     if restart_after is not None:
         length = check_steps(restart_after, "restart_after")
     for start in range(0, len(coefficients), length):
-        gram = x @ x.mT
+        gram = _gram(x)
         x = _gram_product(gram, coefficients[start : start + length]) @ x
     return x.mT if tall else x
 
@@ -107,13 +107,13 @@ def newton_schulz_turbo(matrix: Matrix, *, dtype=None) -> Matrix:
     Source: arXiv 2512.04632, with the coefficients of its repository thib-s/flash-newton-schulz.
     """
     x, tall = _normalised(matrix, 0.0, 1.0, dtype)
-    gram = x @ x.mT
+    gram = _gram(x)
     sums = abs(gram).sum(-1)[..., None]  # (..., m, 1)
     scale = (sums + (sums == 0)) ** -0.5
     x, gram = scale * x, scale * gram * scale.mT
     for step, (a, b, c) in enumerate(resolve("you")[1:]):
-        gram = x @ x.mT if step else gram
-        inner = _product(gram, gram, times=c, plus=(b, gram))
+        gram = _gram(x) if step else gram
+        inner = _symmetric_product(gram, gram, times=c, plus=(b, gram))
         x = _product(inner, x, plus=(a, x))
     return x.mT if tall else x
 
@@ -158,15 +158,42 @@ def _gram_product(gram, coefficients):
     """
     product = None
     for step, (a, b, c) in enumerate(coefficients):
-        inner = _product(gram, gram, times=c, plus=(b, gram))  # Z = aI + inner
+        inner = _symmetric_product(gram, gram, times=c, plus=(b, gram))  # Z = aI + inner
         if product is None:
             product = _plus_identity(inner, a)
         else:
-            product = _product(inner, product, plus=(a, product))  # ZQ
+            product = _symmetric_product(inner, product, plus=(a, product))  # ZQ
         if step < len(coefficients) - 1:
-            half = _product(inner, gram, plus=(a, gram))  # ZR
-            gram = _product(half, inner, plus=(a, half))  # ZRZ
+            half = _symmetric_product(inner, gram, plus=(a, gram))  # ZR
+            gram = _symmetric_product(half, inner, plus=(a, half))  # ZRZ
     return product
+
+
+def _gram(x):
+    """Return X Xᵀ, of which a triangle is enough."""
+    if _has_kernel(x):
+        from muon_lab.symmetric import symmetric_product
+
+        return symmetric_product(x, x)
+    return x @ x.mT
+
+
+def _symmetric_product(left, right, *, plus, times=1.0):
+    """Do `_product` for symmetric matrices that commute: the result is symmetric, too."""
+    if _has_kernel(left):
+        from muon_lab.symmetric import symmetric_product
+
+        return symmetric_product(left, right, plus, times)
+    return _product(left, right, times=times, plus=plus)
+
+
+def _has_kernel(x):
+    """Tell whether `symmetric` has a kernel for this array that is faster than torch's product."""
+    if isinstance(x, np.ndarray) or not x.is_cuda or x.requires_grad:
+        return False
+    from muon_lab.symmetric import pays
+
+    return pays(x)
 
 
 def _product(left, right, *, plus, times=1.0):

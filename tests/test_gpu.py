@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from muon_lab import symmetric
 from muon_lab.muon import Muon
+from muon_lab.orthogonalize import newton_schulz, newton_schulz_gram, newton_schulz_turbo
 from muon_lab.training.checkpoint import load_checkpoint_, save_checkpoint
 from muon_lab.training.config import TrainConfig
 from muon_lab.training.costs import gradient_norm, peak_flops
@@ -142,3 +144,82 @@ def test_a_run_continues_from_its_checkpoint(tmp_path, optimizer):
         where = [{name: value.device for name, value in state.items()} for state in states]
         assert where[0] == where[1]
         assert_close(q, p, rtol=1e-3, atol=1e-4)
+
+
+on_hopper = pytest.mark.skipif(
+    not (torch.cuda.is_available() and symmetric._runs_on(torch.device("cuda"))),
+    reason="needs a Hopper GPU, and Triton",
+)
+
+
+def on_gpu(*shape, seed=0):
+    generator = torch.Generator("cuda").manual_seed(seed)
+    return torch.randn(*shape, device="cuda", generator=generator) / shape[-1] ** 0.5
+
+
+@on_hopper
+@pytest.mark.parametrize("shape", [(1, 256, 64), (3, 1000, 777), (2, 768, 3072), (900, 1100)])
+def test_the_symmetric_product_is_the_product_and_symmetric(shape):
+    """Each entry is a sum in float32, rounded once; sides that tiles do not divide are whole."""
+    x, addend = on_gpu(*shape).bfloat16(), on_gpu(*shape[:-1], shape[-2], seed=1)
+    addend = (addend + addend.mT).bfloat16()
+    for plus, factor in ((None, 0.0), ((-0.5, addend), -0.5)):
+        got = symmetric.symmetric_product(x, x, plus, times=2.0)
+        wanted = 2 * x.double() @ x.double().mT + factor * addend.double()
+        assert torch.equal(got, got.mT)
+        assert_close(got, wanted, rtol=2**-8, atol=1e-4)
+    strided = x.mT.contiguous().mT  # as a tall matrix comes
+    assert torch.equal(symmetric.symmetric_product(strided, strided, plus, times=2.0), got)
+
+
+@on_hopper
+@pytest.mark.parametrize("form", [newton_schulz, newton_schulz_gram, newton_schulz_turbo])
+@pytest.mark.parametrize("shape", [(8, 800, 800), (8, 800, 2400), (8, 2400, 800)])
+def test_the_iteration_with_the_kernel_is_as_exact_as_without(monkeypatch, form, shape):
+    x = on_gpu(*shape)
+    exact = form(x.double())
+    errors = []
+    for smallest in ((1, 1), (10**9, 1)):
+        monkeypatch.setattr(symmetric, "SMALLEST", smallest)
+        got = form(x, dtype=torch.bfloat16)
+        errors.append(((got - exact).norm() / exact.norm()).item())
+    assert errors[0] < 1.2 * errors[1] < 0.1
+
+
+@on_hopper
+def test_a_gradient_flows_through_the_iteration_of_a_large_matrix():
+    x = on_gpu(1, 2048, 2048).bfloat16().requires_grad_()
+    assert symmetric.pays(x)
+    newton_schulz(x).float().square().sum().backward()
+    assert x.grad.isfinite().all()
+    assert x.grad.norm() > 0
+
+
+def muon_on_gpu(shape=(8, 1024, 1024)):
+    params = [torch.nn.Parameter(p.clone()) for p in on_gpu(*shape)]
+    for p, grad in zip(params, on_gpu(*shape, seed=1), strict=True):
+        p.grad = grad.clone()
+    return params, Muon(params, lr=0.1)
+
+
+def test_a_step_never_waits_for_the_gpu():
+    """The host can then run ahead of it; torch raises for whatever would make it wait."""
+    _, optimizer = muon_on_gpu()
+    optimizer.step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        optimizer.step()
+        with pytest.raises(RuntimeError, match="synchronizing"):
+            optimizer.param_groups[0]["params"][0].sum().item()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_compiled_step_is_the_plain_one():
+    (plain, one), (compiled, other) = muon_on_gpu(), muon_on_gpu()
+    step = torch.compile(other.step)
+    for _ in range(3):
+        one.step()
+        step()
+    for p, q in zip(plain, compiled, strict=True):
+        assert ((p - q).norm() / p.norm()).item() < 0.01

@@ -232,16 +232,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     default = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=default, help=f"default on this machine: {default}")
     parser.add_argument("--seconds", type=float, default=20.0, help="per table")
-    parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--width", nargs="+", type=int, help="blocks of these widths instead")
-    parser.add_argument("--compiled", action="store_true", help="also under torch.compile")
+    parser.add_argument("--width", nargs="+", type=int, default=[], help="blocks of these widths")
+    parser.add_argument("--case", nargs="+", choices=CASES, help="presets (default: all, or none)")
+    parser.add_argument("--compiled", action="store_true", help="presets under torch.compile, too")
     parser.add_argument("--json", type=Path, help="file to record the medians in")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     timings = []
-    chosen = [block(width, options.device) for width in options.width or ()]
-    for case in chosen or [cases(options.device)[name] for name in options.case]:
-        timings.append(measure(case, options.seconds, options.device, compiled=options.compiled))
+    chosen = [(block(width, options.device), False) for width in options.width]
+    names = options.case or ([] if chosen else CASES)
+    chosen += [(cases(options.device)[name], options.compiled) for name in names]
+    for case, compiled in chosen:
+        timings.append(measure(case, options.seconds, options.device, compiled=compiled))
         print(timings[-1], end="\n\n", flush=True)
     if options.json:
         about = environment() | {"torch": torch.__version__}

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from benchmarks import CASES
 
 from muon_lab import runs
 from muon_lab.runs.tables import table
@@ -45,7 +46,7 @@ class Plan:
     taus: tuple[float, ...] = (30.0, 100.0)
     explosion_steps: int = 300
     widths: tuple[int, ...] = (768, 2048, 4096)
-    benchmark_seconds: float = 20.0  # per width
+    benchmark_seconds: float = 10.0  # per table
 
     def runs(self, kind: str) -> Path:
         """Return the folder of one kind of run."""
@@ -93,6 +94,7 @@ def cuda_tests(plan: Plan) -> list[Task]:
 def benchmarks(plan: Plan) -> list[Task]:
     """Time Muon's step and Newton–Schulz against torch's own, in one process."""
     words = f"tools/benchmarks.py --device {plan.device} --seconds {plan.benchmark_seconds}"
+    words += f" --case {plan.large_preset} --compiled" if plan.large_preset in CASES else ""
     words = [*words.split(), "--json", str(plan.benchmarks), "--width", *map(str, plan.widths)]
     return [Task((sys.executable, *words), plan.benchmarks)]
 

@@ -42,7 +42,8 @@ def spectra_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
     """
     found = {name: [] for name in SPECTRA}
     for parameter in watched_matrices(model).values():
-        momentum, update = (wide(whole(part)) for part in momentum_and_update(optimizer, parameter))
+        parts = momentum_and_update(optimizer, parameter)
+        momentum, update = (wide(whole(part)).cpu() for part in parts)  # a GPU's SVD is slower
         U, S, _ = torch.linalg.svd(momentum, full_matrices=False)
         rare = U[:, S.quantile(0.5) > S]  # (m, about m/2)
         found["momentum_spectrum"].append(spectrum(S))
