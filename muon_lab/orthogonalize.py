@@ -5,12 +5,14 @@ comes close to it with matrix products. Every function takes NumPy arrays and to
 (..., m, n), never writes to its argument, and returns an array of the same shape and dtype.
 """
 
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from muon_lab.polynomials import AnySchedule, as_schedule, check_steps, resolve
 
+ALONE = 2**19  # numbers of a matrix that a CPU does not step in a stack
 Matrix = TypeVar("Matrix")  # a NumPy array or a torch tensor; what goes in comes out
 
 
@@ -128,16 +130,23 @@ def newton_schulz_fast(
     """Do `newton_schulz` on a torch stack (k, m, n) in the way that is fastest on its device.
 
     The Gram form where one side is more than 1.5 times the other, since it then needs fewer
-    products; but not for steps steeper than 5 at zero, which it does not survive in bfloat16. The
-    result is in ``dtype``; None means bfloat16, or float32 where the device only emulates that.
+    products; but not for steps steeper than 5 at zero, which it does not survive in bfloat16. Five
+    steps survive one restart, ten (`deepseek_v4`, of a matrix of low rank) need one every 2. Large
+    matrices on a CPU one by one, for which it has faster products than for stacks. The result is in
+    ``dtype``; None means bfloat16, or float32 where the device only emulates that.
     """
-    _array_module(stack)
-    if isinstance(stack, np.ndarray):
+    xp = _array_module(stack)
+    if xp is np:
         raise TypeError("newton_schulz_fast takes a torch tensor; use newton_schulz for NumPy")
     short, long = min(stack.shape[-2:]), max(stack.shape[-2:])
-    steep = max(a for a, _, _ in resolve(schedule, steps)) > 5
-    form = newton_schulz_gram if long > 1.5 * short and not steep else newton_schulz
-    return form(stack, schedule, steps, eps, dtype=dtype or fast_dtype(stack.device))
+    coefficients = resolve(schedule, steps)
+    form = newton_schulz
+    if long > 1.5 * short and max(a for a, _, _ in coefficients) <= 5:
+        form = partial(newton_schulz_gram, restart_after=3 if len(coefficients) <= 5 else 2)
+    dtype = dtype or fast_dtype(stack.device)
+    if stack.device.type == "cpu" and short * long > ALONE:
+        return xp.stack([form(matrix, schedule, steps, eps, dtype=dtype) for matrix in stack])
+    return form(stack, schedule, steps, eps, dtype=dtype)
 
 
 def fast_dtype(device):
@@ -170,30 +179,26 @@ def _gram_product(gram, coefficients):
 
 
 def _gram(x):
-    """Return X Xᵀ, of which a triangle is enough."""
-    if _has_kernel(x):
-        from muon_lab.symmetric import symmetric_product
-
-        return symmetric_product(x, x)
-    return x @ x.mT
+    """Return X Xᵀ."""
+    symmetric = _symmetric(x)
+    return symmetric.symmetric_product(x, x) if symmetric else x @ x.mT
 
 
 def _symmetric_product(left, right, *, plus, times=1.0):
     """Do `_product` for symmetric matrices that commute: the result is symmetric, too."""
-    if _has_kernel(left):
-        from muon_lab.symmetric import symmetric_product
-
-        return symmetric_product(left, right, plus, times)
+    symmetric = _symmetric(left)
+    if symmetric:
+        return symmetric.symmetric_product(left, right, plus, times)
     return _product(left, right, times=times, plus=plus)
 
 
-def _has_kernel(x):
-    """Tell whether `symmetric` has a kernel for this array that is faster than torch's product."""
-    if isinstance(x, np.ndarray) or not x.is_cuda or x.requires_grad:
-        return False
-    from muon_lab.symmetric import pays
+def _symmetric(x):
+    """Return the module `symmetric`, of torch alone, if it is faster than a product with ``x``."""
+    if isinstance(x, np.ndarray) or x.requires_grad:
+        return None
+    from muon_lab import symmetric
 
-    return pays(x)
+    return symmetric if symmetric.pays(x) else None
 
 
 def _product(left, right, *, plus, times=1.0):

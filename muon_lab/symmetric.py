@@ -1,7 +1,8 @@
-"""Products whose result is symmetric, on Hopper GPUs: one triangle of tiles is computed.
+"""Products whose result is symmetric: one triangle is computed, and the other copied from it.
 
-Two of the three products in a step of Newton-Schulz are such, and in its Gram form nearly all. The
-kernel also adds the multiple of a third matrix without copying it first, as cuBLAS has to.
+Two of the three products in a step of Newton-Schulz are such, and in its Gram form nearly all. On a
+CPU this goes by quarters of the result, three of which are computed. On Hopper GPUs there is a
+kernel, which also adds the multiple of a third matrix without copying it first.
 """
 
 import torch
@@ -13,8 +14,9 @@ try:
 except ImportError:  # as with torch's build for CPUs
     triton = None
 
-TILE, DEPTH = 128, 64  # rows and columns of a tile, and how much of the sum is loaded at once
-SMALLEST = 768, 2**22  # rows, and numbers in all results: below, torch's product is as fast
+QUARTERED = 384  # rows of a matrix on a CPU: smaller quarters take as long as the whole
+TILE, DEPTH = 128, 64  # rows and columns of a kernel's tile; how much of a sum it loads at once
+SMALLEST = 768, 2**22  # the kernel's rows, and numbers in all results: below, it is not faster
 
 if triton is not None:
 
@@ -56,9 +58,11 @@ if triton is not None:
 
 
 def pays(x: Tensor) -> bool:
-    """Tell whether the kernel can take the rows of ``x`` (..., m, n), and is faster than torch."""
+    """Tell whether `symmetric_product` takes ``x`` (..., m, n), and is faster than torch's own."""
     rows, numbers = SMALLEST
     m, n = x.shape[-2:]
+    if x.device.type == "cpu":
+        return x.ndim == 2 and m >= QUARTERED
     fits = m >= rows and x.numel() // n * m >= numbers and m * n < 2**31
     return fits and x.dtype == torch.bfloat16 and x.is_cuda and _runs_on(x.device)
 
@@ -73,14 +77,46 @@ def _runs_on(device: torch.device) -> bool:
     )
 
 
-def symmetric_product(
-    left: Tensor, rows: Tensor, plus: tuple[float, Tensor] | None = None, times: float = 1.0
-) -> Tensor:
+Plus = tuple[float, Tensor] | None  # a factor, and the matrices that it multiplies
+
+
+def symmetric_product(left: Tensor, rows: Tensor, plus: Plus = None, times: float = 1.0) -> Tensor:
     """Return times · left rowsᵀ + factor · addend, for ``plus=(factor, addend)``, if symmetric.
 
     That it is symmetric, the caller knows: ``rows`` is ``left``, or both are symmetric and commute.
-    All are bfloat16 of shape (..., m, n) on a Hopper GPU; sums are in float32, rounded once.
+    ``left`` and ``rows`` are (m, n) on a CPU, or bfloat16 (..., m, n) on a Hopper GPU.
+
+    >>> x = torch.ones(400, 2)
+    >>> symmetric_product(x, x, plus=(0.5, torch.ones(400, 400))).unique()
+    tensor([2.5000])
     """
+    if plus and times == 0:
+        return plus[0] * plus[1]
+    return (_by_quarters if left.device.type == "cpu" else _by_tiles)(left, rows, plus, times)
+
+
+def _by_quarters(left: Tensor, rows: Tensor, plus: Plus, times: float) -> Tensor:
+    m = left.shape[0]
+    if m < QUARTERED:
+        return _product(left, rows, plus, times)
+    top, bottom = slice(m // 2), slice(m // 2, m)
+
+    def quarter(product, i: slice, j: slice) -> Tensor:
+        return product(left[i], rows[j], plus and (plus[0], plus[1][i, j]), times)
+
+    corner = quarter(_product, bottom, top)
+    upper = torch.cat((quarter(_by_quarters, top, top), corner.mT), 1)
+    return torch.cat((upper, torch.cat((corner, quarter(_by_quarters, bottom, bottom)), 1)))
+
+
+def _product(left: Tensor, rows: Tensor, plus: Plus, times: float) -> Tensor:
+    if plus is None:
+        return left @ (rows.mT if times == 1 else times * rows.mT)
+    return plus[1].addmm(left, rows.mT, beta=plus[0], alpha=times)
+
+
+def _by_tiles(left: Tensor, rows: Tensor, plus: Plus, times: float) -> Tensor:
+    """Sum in float32, and round once."""
     shape, (m, n) = left.shape[:-1] + left.shape[-2:-1], left.shape[-2:]
     left, rows = (x.reshape(-1, m, n).contiguous() for x in (left, rows))
     out = left.new_empty(left.shape[0], m, m)

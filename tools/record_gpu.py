@@ -27,7 +27,7 @@ from muon_lab.training.device import default_device
 from muon_lab.training.provenance import environment, file_name
 
 ROOT = Path(__file__).parents[1]
-EXPLOSION_FACTOR = 10.0  # of the learning rate: far too high, on purpose
+EXPLOSION_FACTOR = 5.0  # of the learning rate: far too high, on purpose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Plan:
     corpus: Path | None = None
     preset: str = "gpu"
     large_preset: str = "gpu-124m"
-    factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)  # multiples of the preset's learning rate
+    factors: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)  # multiples of the preset's learning rate
     seeds: tuple[int, ...] = (0, 1, 2)
     attentions: tuple[str, ...] = ("mha", "gqa", "mla")
     taus: tuple[float, ...] = (30.0, 100.0)
@@ -94,9 +94,10 @@ def cuda_tests(plan: Plan) -> list[Task]:
 def benchmarks(plan: Plan) -> list[Task]:
     """Time Muon's step and Newton–Schulz against torch's own, in one process."""
     words = f"tools/benchmarks.py --device {plan.device} --seconds {plan.benchmark_seconds}"
-    words += f" --case {plan.large_preset} --compiled" if plan.large_preset in CASES else ""
+    presets = [name for name in (plan.preset, plan.large_preset) if name in CASES]
+    cases = ["--case", *presets, "--compiled"] if presets else []
     words = [*words.split(), "--json", str(plan.benchmarks), "--width", *map(str, plan.widths)]
-    return [Task((sys.executable, *words), plan.benchmarks)]
+    return [Task((sys.executable, *words, *cases), plan.benchmarks)]
 
 
 def learning_rates(plan: Plan) -> list[Task]:
@@ -227,8 +228,8 @@ def wait(process: subprocess.Popen, deadline: float) -> int:
 
 def print_tables(plan: Plan) -> None:
     """Print everything that is recorded of this GPU."""
-    if plan.benchmarks.is_file():
-        tables = json.loads(plan.benchmarks.read_text())["tables"]
+    for file in sorted(plan.benchmarks.parent.glob(f"{plan.gpu}*.json")):
+        tables = json.loads(file.read_text())["tables"]
         print(*(one["text"] for one in tables), sep="\n\n", end="\n\n")
     for folder in (plan.runs("gpu"), plan.runs("gpu-124m")):
         if any(folder.glob("*.json")):

@@ -95,8 +95,8 @@ def test_every_stage_leaves_its_files_and_none_runs_twice(tiny, commands, capsys
         "runs/gpu-some-gpu/adamw-mha-lr0.003-decay0.1-seed0.json",
         "runs/gpu-some-gpu/muon-mha-lr0.01-decay0.1-seed0.json",
         "runs/gpu-some-gpu/muonclip-mha-lr0.01-decay0.1-seed0.json",
-        "runs/muonclip-gpu-some-gpu/tau0.05/muonclip-mla-lr0.1-decay0.1-seed0.json",
-        "runs/muonclip-gpu-some-gpu/unclipped/muon-mla-lr0.1-decay0.1-seed0.json",
+        "runs/muonclip-gpu-some-gpu/tau0.05/muonclip-mla-lr0.05-decay0.1-seed0.json",
+        "runs/muonclip-gpu-some-gpu/unclipped/muon-mla-lr0.05-decay0.1-seed0.json",
     ]
     found = json.loads(tiny.benchmarks.read_text())
     assert found["torch"] == torch.__version__
@@ -150,8 +150,8 @@ def test_later_stages_take_the_learning_rates_that_won(tiny):
     assert [name.replace("seed1", "seed0") for name in seeds[3:]] == seeds[:3]
     large = [task.result.name for task in record_gpu.large_model(replace(plan, large_preset="gpu"))]
     assert large == [
-        "adamw-mha-lr0.001-decay0.1-seed0.json",
-        "muon-mha-lr0.006-decay0.1-seed0.json",  # twice the preset's 0.003
+        "adamw-mha-lr0.002-decay0.1-seed0.json",
+        "muon-mha-lr0.012-decay0.1-seed0.json",  # twice the preset's 0.006
     ]
 
 
