@@ -5,6 +5,7 @@ comes close to it with matrix products. Every function takes NumPy arrays and to
 (..., m, n), never writes to its argument, and returns an array of the same shape and dtype.
 """
 
+import math
 from functools import partial
 from typing import TypeVar
 
@@ -130,8 +131,8 @@ def newton_schulz_fast(
     """Do `newton_schulz` on a torch stack (k, m, n) in the way that is fastest on its device.
 
     The Gram form where one side is more than 1.5 times the other, since it then needs fewer
-    products; but not for steps steeper than 5 at zero, which it does not survive in bfloat16. Five
-    steps survive one restart, ten (`deepseek_v4`, of a matrix of low rank) need one every 2. Large
+    products; but not for steps steeper than 5 at zero, which it does not survive in bfloat16. One
+    restart in five steps is enough for Jordan's triple, not for `you` or for longer tables. Large
     matrices on a CPU one by one, for which it has faster products than for stacks. The result is in
     ``dtype``; None means bfloat16, or float32 where the device only emulates that.
     """
@@ -142,7 +143,9 @@ def newton_schulz_fast(
     coefficients = resolve(schedule, steps)
     form = newton_schulz
     if long > 1.5 * short and max(a for a, _, _ in coefficients) <= 5:
-        form = partial(newton_schulz_gram, restart_after=3 if len(coefficients) <= 5 else 2)
+        growth = math.prod(a for a, _, _ in coefficients[:3])  # of what rounding leaves near zero
+        length = 3 if len(coefficients) <= 5 and growth < 45 else 2
+        form = partial(newton_schulz_gram, restart_after=length)
     dtype = dtype or fast_dtype(stack.device)
     if stack.device.type == "cpu" and short * long > ALONE:
         return xp.stack([form(matrix, schedule, steps, eps, dtype=dtype) for matrix in stack])

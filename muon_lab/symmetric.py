@@ -104,9 +104,12 @@ def _by_quarters(left: Tensor, rows: Tensor, plus: Plus, times: float) -> Tensor
     def quarter(product, i: slice, j: slice) -> Tensor:
         return product(left[i], rows[j], plus and (plus[0], plus[1][i, j]), times)
 
-    corner = quarter(_product, bottom, top)
-    upper = torch.cat((quarter(_by_quarters, top, top), corner.mT), 1)
-    return torch.cat((upper, torch.cat((corner, quarter(_by_quarters, bottom, bottom)), 1)))
+    out = left.new_empty(m, m)
+    out[top, top] = quarter(_by_quarters, top, top)
+    out[bottom, bottom] = quarter(_by_quarters, bottom, bottom)
+    out[bottom, top] = quarter(_product, bottom, top)
+    out[top, bottom] = out[bottom, top].mT
+    return out
 
 
 def _product(left: Tensor, rows: Tensor, plus: Plus, times: float) -> Tensor:

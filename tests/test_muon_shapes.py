@@ -5,7 +5,7 @@ import torch
 from torch.nn import Parameter
 
 from muon_lab.muon import STACK, Muon, matrix_shape, split_parameters
-from muon_lab.orthogonalize import newton_schulz, newton_schulz_fast
+from muon_lab.orthogonalize import newton_schulz, newton_schulz_fast, polar_factor
 from muon_lab.polynomials import SCHEDULES
 from tests.assertions import assert_close, assert_orthogonal
 
@@ -154,10 +154,17 @@ def test_a_torch_dtype_is_iterated_in_and_returned():
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_the_fast_way_survives_a_matrix_of_low_rank_in_bfloat16(schedule):
-    """The Gram form with too few restarts would end at 1e30 here, for ten steps of `deepseek_v4`."""
-    generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(1, n, 5, generator=generator) for n in (128, 512))
-    for stack in (left @ right.mT, right @ left.mT):
+def test_the_fast_way_survives_low_rank_and_fading_spectra_in_bfloat16(schedule):
+    """A restart too few, and `you` ends above 8, `deepseek_v4` in infinity; `cans` reaches 2."""
+    generator = torch.Generator().manual_seed(1)
+    matrices = []
+    for trial in range(60):
+        U, V = (polar_factor(torch.randn(n, 48, generator=generator).double()) for n in (48, 160))
+        fade, rank = 10 * torch.rand((), generator=generator), 48
+        if trial % 2:
+            rank = torch.randint(1, 49, (), generator=generator)
+        values = torch.logspace(0, -fade.item(), 48) * (torch.arange(48) < rank)
+        matrices.append((U * values) @ V.mT)
+    for stack in (torch.stack(matrices).float(), torch.stack(matrices).float().mT):
         got = newton_schulz_fast(stack, schedule, dtype=torch.bfloat16).float()
-        assert torch.linalg.matrix_norm(got, 2).item() < 1.4
+        assert torch.linalg.matrix_norm(got, 2).max().item() < 2.5
