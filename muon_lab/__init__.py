@@ -1,6 +1,7 @@
 """Muon Lab: the Muon optimizer, and a hands-on course on it.
 
     polynomials, orthogonalize   coefficient schedules, and the Newton-Schulz iteration over them
+    symmetric                    its symmetric products at about half the arithmetic
     split, options, muon, clip   the optimizer: open muon.py first
     sharing                      the same on many ranks: each matrix orthogonalized once
     after_muon                   what came after: each optimizer one change to the same rule

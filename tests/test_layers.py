@@ -17,6 +17,7 @@ OPTIMIZER = "polynomials split sharing orthogonalize options muon clip after_muo
 # Each part may import the parts named behind it, which all come before it in this list.
 MAY_IMPORT = {
     "polynomials": "",
+    "symmetric": "",
     "split": "",
     "sharing": "",
     "problems": "",
@@ -24,7 +25,7 @@ MAY_IMPORT = {
     "runs": "",
     "doctor": "",
     "my_course": "runs",
-    "orthogonalize": "polynomials",
+    "orthogonalize": "polynomials symmetric",
     "options": "polynomials split",
     "muon": "polynomials split sharing orthogonalize options",
     "clip": "muon",
@@ -38,6 +39,7 @@ MAY_IMPORT = {
 }
 # Training must run on a machine that has only these installed.
 THIRD_PARTY = {part: {"numpy", "torch", "tqdm"} for part in MAY_IMPORT}
+THIRD_PARTY["symmetric"] |= {"triton"}  # where torch brings it
 THIRD_PARTY["plots"] |= {"matplotlib"}
 THIRD_PARTY["roofline"] |= {"matplotlib"}
 THIRD_PARTY["exercises"] |= {"IPython"}
