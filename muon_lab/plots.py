@@ -155,6 +155,12 @@ def _tidy(ax: Axes) -> Axes:
 # Training runs.
 
 
+def _name_and_colour(run: Run) -> tuple[str, str]:
+    """Return what a run's optimizer has in every figure; one of your own is called as its class."""
+    own = run.optimizer.rpartition(":")[2]
+    return OPTIMIZERS.get(run.optimizer, (own, (PURPLE, BROWN)[sum(own.encode()) % 2]))
+
+
 def draw_runs(runs: Sequence[Run], ax: Axes, along: str = "bytes") -> Axes:
     """Draw validation losses over the text read or, with ``along="seconds"``, over training time.
 
@@ -162,7 +168,7 @@ def draw_runs(runs: Sequence[Run], ax: Axes, along: str = "bytes") -> Axes:
     """
     scale, xlabel = {"bytes": (1e-3, "text read (kB)"), "seconds": (1, "training time (s)")}[along]
     for run in runs:
-        name, color = OPTIMIZERS[run.config["optimizer"]]
+        name, color = _name_and_colour(run)
         x, y = scale * run.curves[f"valid_{along}"][1:], run.curves["valid_loss"][1:]
         ax.plot(x, y, ".-", color=color, linewidth=1.4, label=name)
     ax.set(xlabel=xlabel, ylabel="validation loss (nats per byte)")
@@ -175,12 +181,11 @@ def draw_sweep(runs: Sequence[Run], ax: Axes) -> Axes:
     One line per weight decay, dashed for decay 0.
     """
     decays = {run.config["weight_decay"] for run in runs}
-    losses: dict[tuple[str, float], dict[float, list[float]]] = {}
+    losses: dict[tuple[str, str, float], dict[float, list[float]]] = {}
     for run in runs:
-        line = losses.setdefault((run.config["optimizer"], run.config["weight_decay"]), {})
+        line = losses.setdefault((*_name_and_colour(run), run.config["weight_decay"]), {})
         line.setdefault(run.config["lr"], []).append(run.final_loss)
-    for (optimizer, decay), by_rate in losses.items():
-        name, color = OPTIMIZERS[optimizer]
+    for (name, color, decay), by_rate in losses.items():
         label = f"{name}, decay {decay:g}" if len(decays) > 1 else name
         rates = sorted(by_rate)
         for rate in rates:
@@ -198,7 +203,7 @@ def draw_spectra(run: Run, ax: Axes, matrix: int = 0, at: int = -1) -> Axes:
     ``provenance["spectra"]["matrices"]``, ``at`` one into ``spectrum_step``.
     """
     share_larger = 1 - np.array(run.provenance["spectra"]["quantiles"])
-    name, color = OPTIMIZERS[run.config["optimizer"]]
+    name, color = _name_and_colour(run)
     for kind, style in LINE_STYLES.items():
         values = run.curves[f"{kind}_spectrum"][at, matrix]  # (quantiles,), the smallest first
         label = f"{name}'s {kind}"
@@ -214,7 +219,7 @@ def draw_rare_shares(runs: Sequence[Run], ax: Axes) -> Axes:
     One line per run: the mean over its matrices, at each ``spectrum_step``.
     """
     for run in runs:
-        name, color = OPTIMIZERS[run.config["optimizer"]]
+        name, color = _name_and_colour(run)
         for kind, style in LINE_STYLES.items():
             curve = run.curves["rare_share_momentum" if kind == "momentum" else "rare_share"]
             line = {"color": color, "linewidth": 1.4, "label": f"{name}'s {kind}"}
@@ -244,7 +249,7 @@ def draw_logits(run: Run, ax: Axes) -> Axes:
 
     Logits below zero are drawn at the lower edge. Under MuonClip τ is the dashed line.
     """
-    name, color = OPTIMIZERS[run.config["optimizer"]]
+    name, color = _name_and_colour(run)
     heads = np.maximum(run.curves["max_logit"].reshape(len(run.curves["max_logit"]), -1), 0.1)
     steps = np.arange(1, len(heads) + 1)
     ax.plot(steps, heads, color=color, linewidth=0.6, alpha=0.4)  # (steps, layers · heads)

@@ -186,6 +186,16 @@ def test_each_weight_decay_has_its_own_line_and_no_decay_is_dashed(ax):
     assert sorted(texts(ax)) == ["Muon, decay 0", "Muon, decay 0.1"]
 
 
+def test_an_optimizer_of_your_own_is_drawn_under_its_class(ax):
+    names = ("adamw", "folder/my_optimizer.py:MyMuon")
+    runs = [make_run(name, lr=lr) for name in names for lr in (0.1, 0.2)]
+    for draw in (draw_runs, draw_sweep):
+        draw(runs, ax)
+        labels = {text.get_text() for text in ax.texts}
+        assert {"AdamW", "MyMuon"} <= labels
+        ax.clear()
+
+
 def test_the_spectra_of_momentum_and_update_begin_with_the_largest_value(ax):
     run = example_runs.make_run(optimizer="muon")
     draw_spectra(run, ax, matrix=1)
