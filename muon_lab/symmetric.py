@@ -14,7 +14,7 @@ try:
 except ImportError:  # as with torch's build for CPUs
     triton = None
 
-QUARTERED = 384  # rows of a matrix on a CPU: smaller quarters take as long as the whole
+QUARTERED = 768  # rows of a matrix on a CPU: quarters of a smaller one take as long as the whole
 TILE, DEPTH = 128, 64  # rows and columns of a kernel's tile; how much of a sum it loads at once
 SMALLEST = 768, 2**22  # the kernel's rows, and numbers in all results: below, it is not faster
 
@@ -86,8 +86,8 @@ def symmetric_product(left: Tensor, rows: Tensor, plus: Plus = None, times: floa
     That it is symmetric, the caller knows: ``rows`` is ``left``, or both are symmetric and commute.
     ``left`` and ``rows`` are (m, n) on a CPU, or bfloat16 (..., m, n) on a Hopper GPU.
 
-    >>> x = torch.ones(400, 2)
-    >>> symmetric_product(x, x, plus=(0.5, torch.ones(400, 400))).unique()
+    >>> x = torch.ones(800, 2)
+    >>> symmetric_product(x, x, plus=(0.5, torch.ones(800, 800))).unique()
     tensor([2.5000])
     """
     if plus and times == 0:
