@@ -148,7 +148,8 @@ def newton_schulz_fast(
         form = partial(newton_schulz_gram, restart_after=length)
     dtype = dtype or fast_dtype(stack.device)
     if stack.device.type == "cpu" and short * long > ALONE:
-        return xp.stack([form(matrix, schedule, steps, eps, dtype=dtype) for matrix in stack])
+        alone = [form(matrix, schedule, steps, eps, dtype=dtype) for matrix in stack]
+        return xp.stack(alone) if len(alone) > 1 else alone[0][None]  # a stack would copy it
     return form(stack, schedule, steps, eps, dtype=dtype)
 
 

@@ -14,7 +14,8 @@ try:
 except ImportError:  # as with torch's build for CPUs
     triton = None
 
-QUARTERED = 768  # rows of a matrix on a CPU: quarters of a smaller one take as long as the whole
+CPU_ROWS = 640  # rows of a matrix on a CPU: quarters of a smaller one take as long as the whole
+QUARTERED = 384  # rows of a quarter that is cut again
 TILE, DEPTH = 128, 64  # rows and columns of a kernel's tile; how much of a sum it loads at once
 SMALLEST = 768, 2**22  # the kernel's rows, and numbers in all results: below, it is not faster
 
@@ -62,7 +63,7 @@ def pays(x: Tensor) -> bool:
     rows, numbers = SMALLEST
     m, n = x.shape[-2:]
     if x.device.type == "cpu":
-        return x.ndim == 2 and m >= QUARTERED
+        return x.ndim == 2 and m >= CPU_ROWS
     fits = m >= rows and x.numel() // n * m >= numbers and m * n < 2**31
     return fits and x.dtype == torch.bfloat16 and x.is_cuda and _runs_on(x.device)
 
@@ -92,30 +93,25 @@ def symmetric_product(left: Tensor, rows: Tensor, plus: Plus = None, times: floa
     """
     if plus and times == 0:
         return plus[0] * plus[1]
-    return (_by_quarters if left.device.type == "cpu" else _by_tiles)(left, rows, plus, times)
-
-
-def _by_quarters(left: Tensor, rows: Tensor, plus: Plus, times: float) -> Tensor:
-    m = left.shape[0]
-    if m < QUARTERED:
-        return _product(left, rows, plus, times)
-    top, bottom = slice(m // 2), slice(m // 2, m)
-
-    def quarter(product, i: slice, j: slice) -> Tensor:
-        return product(left[i], rows[j], plus and (plus[0], plus[1][i, j]), times)
-
-    out = left.new_empty(m, m)
-    out[top, top] = quarter(_by_quarters, top, top)
-    out[bottom, bottom] = quarter(_by_quarters, bottom, bottom)
-    out[bottom, top] = quarter(_product, bottom, top)
-    out[top, bottom] = out[bottom, top].mT
+    if left.device.type != "cpu":
+        return _by_tiles(left, rows, plus, times)
+    factor, addend = plus or (0.0, None)
+    out = left.new_empty(len(left), len(left)) if plus is None else addend.clone()
+    _by_quarters_(out, left, rows, factor, times)
     return out
 
 
-def _product(left: Tensor, rows: Tensor, plus: Plus, times: float) -> Tensor:
-    if plus is None:
-        return left @ (rows.mT if times == 1 else times * rows.mT)
-    return plus[1].addmm(left, rows.mT, beta=plus[0], alpha=times)
+def _by_quarters_(out: Tensor, left: Tensor, rows: Tensor, factor: float, times: float) -> None:
+    """Set ``out`` to times · left rowsᵀ + factor · out; a factor of 0 overwrites it."""
+    m = len(out)
+    if m < QUARTERED:
+        out.addmm_(left, rows.mT, beta=factor, alpha=times)
+        return
+    top, bottom = slice(m // 2), slice(m // 2, m)
+    for half in (top, bottom):
+        _by_quarters_(out[half, half], left[half], rows[half], factor, times)
+    out[bottom, top].addmm_(left[bottom], rows[top].mT, beta=factor, alpha=times)
+    out[top, bottom] = out[bottom, top].mT
 
 
 def _by_tiles(left: Tensor, rows: Tensor, plus: Plus, times: float) -> Tensor:

@@ -21,6 +21,7 @@ QUARTERED = 100
 @pytest.fixture(autouse=True)
 def small_quarters(monkeypatch):
     """Let small matrices be cut, most of them twice or more."""
+    monkeypatch.setattr(symmetric, "CPU_ROWS", QUARTERED)
     monkeypatch.setattr(symmetric, "QUARTERED", QUARTERED)
 
 
@@ -64,6 +65,19 @@ def test_a_large_matrix_alone_is_multiplied_as_a_matrix():
     got = newton_schulz_fast(stack, dtype=torch.float32)
     assert torch.equal(got, newton_schulz(stack[0])[None])
     assert_close(got, newton_schulz(stack), atol=1e-4)
+
+
+def test_a_product_overwrites_what_its_memory_held(monkeypatch):
+    nans = torch.full((300, 300), torch.nan)
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda *_: nans)
+    x = random(300, 300)
+    assert_close(symmetric_product(x, x), x @ x.mT, atol=1e-5)
+
+
+def test_the_addend_stays_as_it_was():
+    x, addend = random(300, 300), torch.ones(300, 300)
+    symmetric_product(x, x, plus=(2.0, addend))
+    assert torch.equal(addend, torch.ones(300, 300))
 
 
 def test_gradients_flow_through_a_large_matrix():
