@@ -48,7 +48,8 @@ def muon_update_(
     """
     torch._foreach_lerp_(buffers, grads, 1 - momentum)  # B ← μB + (1 - μ)g
     directions = torch._foreach_lerp(grads, buffers, momentum) if nesterov else buffers
-    stack = torch.stack(directions) if len(directions) > 1 else directions[0][None]
+    one = len(directions) == 1  # a large matrix, or the only one of its shape: not copied
+    stack = directions[0][None] if one else torch.stack(directions)
     updates = orthogonalize(stack).to(params[0].dtype)  # (k, *shape)
     torch._foreach_mul_(params, 1 - lr * weight_decay)
     if isinstance(lr, Tensor):
