@@ -250,12 +250,18 @@ def _normalised(matrix, eps, norm_factor, dtype=None):
 
 
 def _norm(matrix, xp):
-    """Return Frobenius norms (..., 1, 1), summed in float64: in float32 1e30² overflows."""
+    """Return Frobenius norms (..., 1, 1); in float32 alone the square of 1e30 would overflow."""
     if xp is np:
         return np.linalg.norm(matrix.astype(np.float64), axis=(-2, -1), keepdims=True)
-    wide = xp.float32 if matrix.device.type == "mps" else xp.float64  # MPS has no float64
-    norm = xp.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True, dtype=wide)
-    return norm.to(xp.promote_types(matrix.dtype, xp.float32))
+    single = xp.promote_types(matrix.dtype, xp.float32)
+    if matrix.is_cuda:
+        norm = xp.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True, dtype=xp.float64)
+        return norm.to(single)
+    x = matrix.to(single)  # on a CPU float64 would be a slow copy, and MPS has none
+    largest = xp.maximum(x.amax((-2, -1), keepdim=True), -x.amin((-2, -1), keepdim=True))
+    largest = largest + (largest == 0)
+    rows = xp.linalg.vector_norm(x / largest, dim=-1, keepdim=True)
+    return largest * xp.linalg.vector_norm(rows, dim=-2, keepdim=True)
 
 
 def _array_module(matrix):

@@ -1,7 +1,7 @@
 """Products whose result is symmetric: one triangle is computed, and the other copied from it.
 
 Two of the three products in a step of Newton-Schulz are such, and in its Gram form nearly all. On a
-CPU this goes by quarters of the result, three of which are computed. On Hopper GPUs there is a
+CPU this goes by bands of columns, each computed from the diagonal down. On Hopper GPUs there is a
 kernel, which also adds the multiple of a third matrix without copying it first.
 """
 
@@ -14,8 +14,8 @@ try:
 except ImportError:  # as with torch's build for CPUs
     triton = None
 
-CPU_ROWS = 640  # rows of a matrix on a CPU: quarters of a smaller one take as long as the whole
-QUARTERED = 384  # rows of a quarter that is cut again
+CPU_ROWS = 512  # rows of a matrix on a CPU: bands of a smaller one take as long as the whole
+BAND = 192  # columns of a band
 TILE, DEPTH = 128, 64  # rows and columns of a kernel's tile; how much of a sum it loads at once
 SMALLEST = 768, 2**22  # the kernel's rows, and numbers in all results: below, it is not faster
 
@@ -95,23 +95,18 @@ def symmetric_product(left: Tensor, rows: Tensor, plus: Plus = None, times: floa
         return plus[0] * plus[1]
     if left.device.type != "cpu":
         return _by_tiles(left, rows, plus, times)
-    factor, addend = plus or (0.0, None)
-    out = left.new_empty(len(left), len(left)) if plus is None else addend.clone()
-    _by_quarters_(out, left, rows, factor, times)
+    return _by_bands(left, rows, plus, times)
+
+
+def _by_bands(left: Tensor, rows: Tensor, plus: Plus, times: float) -> Tensor:
+    """Compute each band from the diagonal down, and mirror it into the rows to the right."""
+    m, factor = len(left), plus[0] if plus else 0.0  # a factor of 0 overwrites
+    out = plus[1].clone() if plus else left.new_empty(m, m)
+    for start in range(0, m, BAND):
+        end = min(start + BAND, m)
+        out[start:, start:end].addmm_(left[start:], rows[start:end].mT, beta=factor, alpha=times)
+        out[start:end, end:] = out[end:, start:end].mT
     return out
-
-
-def _by_quarters_(out: Tensor, left: Tensor, rows: Tensor, factor: float, times: float) -> None:
-    """Set ``out`` to times · left rowsᵀ + factor · out; a factor of 0 overwrites it."""
-    m = len(out)
-    if m < QUARTERED:
-        out.addmm_(left, rows.mT, beta=factor, alpha=times)
-        return
-    top, bottom = slice(m // 2), slice(m // 2, m)
-    for half in (top, bottom):
-        _by_quarters_(out[half, half], left[half], rows[half], factor, times)
-    out[bottom, top].addmm_(left[bottom], rows[top].mT, beta=factor, alpha=times)
-    out[top, bottom] = out[bottom, top].mT
 
 
 def _by_tiles(left: Tensor, rows: Tensor, plus: Plus, times: float) -> Tensor:

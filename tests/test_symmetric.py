@@ -15,21 +15,21 @@ from muon_lab.orthogonalize import (
 from muon_lab.symmetric import pays, symmetric_product
 from tests.assertions import assert_close
 
-QUARTERED = 100
+BAND = 100
 
 
 @pytest.fixture(autouse=True)
-def small_quarters(monkeypatch):
-    """Let small matrices be cut, most of them twice or more."""
-    monkeypatch.setattr(symmetric, "CPU_ROWS", QUARTERED)
-    monkeypatch.setattr(symmetric, "QUARTERED", QUARTERED)
+def narrow_bands(monkeypatch):
+    """Let small matrices be cut, most of them into several bands."""
+    monkeypatch.setattr(symmetric, "CPU_ROWS", BAND)
+    monkeypatch.setattr(symmetric, "BAND", BAND)
 
 
 def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) / shape[-1] ** 0.5
 
 
-@pytest.mark.parametrize("side", [QUARTERED - 1, QUARTERED, 2 * QUARTERED + 3, 1001])
+@pytest.mark.parametrize("side", [BAND - 1, BAND, 2 * BAND + 3, 1001])
 @pytest.mark.parametrize("times", [1.0, -2.0, 0.0])
 def test_it_is_the_product_and_symmetric(side, times):
     x, addend = random(side, 700), random(side, side, seed=1)
@@ -38,20 +38,20 @@ def test_it_is_the_product_and_symmetric(side, times):
         got = symmetric_product(x, x, plus, times)
         wanted = times * x.double() @ x.double().mT + factor * addend.double()
         assert_close(got, wanted, atol=1e-5)
-        if side >= QUARTERED:
+        if side >= BAND:
             assert_close(got[: side // 2, side // 2 :], got[side // 2 :, : side // 2].mT)
 
 
 @pytest.mark.parametrize("form", [newton_schulz, newton_schulz_gram])
 @pytest.mark.parametrize("shape", [(500, 500), (400, 900), (900, 400)])
-def test_a_large_matrix_is_orthogonalized_as_in_a_stack_where_no_product_is_quartered(form, shape):
+def test_a_large_matrix_is_orthogonalized_as_in_a_stack_where_no_product_is_cut(form, shape):
     x = random(*shape).double()
     assert pays(x if shape[0] <= shape[1] else x.mT)
     assert not pays(x[None])
     assert_close(form(x), form(x[None])[0], atol=1e-12)
 
 
-def test_the_other_schedules_take_quarters_too():
+def test_the_other_schedules_take_bands_too():
     x = random(450, 450).double()
     for run in (newton_schulz_turbo, lambda x: newton_schulz(x, "convergent", steps=3)):
         assert_close(run(x), run(x[None])[0], atol=1e-12)
