@@ -253,11 +253,11 @@ def _norm(matrix, xp):
     """Return Frobenius norms (..., 1, 1); in float32 alone the square of 1e30 would overflow."""
     if xp is np:
         return np.linalg.norm(matrix.astype(np.float64), axis=(-2, -1), keepdims=True)
-    single = xp.promote_types(matrix.dtype, xp.float32)
+    dtype = xp.promote_types(matrix.dtype, xp.float32)
     if matrix.is_cuda:
         norm = xp.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True, dtype=xp.float64)
-        return norm.to(single)
-    x = matrix.to(single)  # on a CPU float64 would be a slow copy, and MPS has none
+        return norm.to(dtype)
+    x = matrix.to(dtype)  # on a CPU float64 would be a slow copy, and MPS has none
     largest = xp.maximum(x.amax((-2, -1), keepdim=True), -x.amin((-2, -1), keepdim=True))
     largest = largest + (largest == 0)
     rows = xp.linalg.vector_norm(x / largest, dim=-1, keepdim=True)
